@@ -1,0 +1,137 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where things lie in a repository, and which snapshots exist.
+
+Private to the collection: use the modules, not this file.
+
+A snapshot exists when its manifest does. Whatever else lies there (parts of an interrupted run,
+objects of other tools) is not one, and never stands in the way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing as t
+
+from ..errors import GuardError, IntegrityError
+from ..services.store import NotStored, Store
+from . import manifest as manifests
+from .manifest import Manifest, snapshot_number
+
+MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 64 << 20
+_INSTANCE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+
+
+@dataclasses.dataclass
+class Listed:
+    """What the store lists of one snapshot."""
+
+    snapshot: str
+    objects: dict[str, int]  # name below the snapshot -> bytes
+
+    @property
+    def complete(self) -> bool:
+        """Whether its manifest is there."""
+        return MANIFEST in self.objects
+
+    @property
+    def number(self) -> int:
+        """Its place in the order of its layer."""
+        return snapshot_number(self.snapshot) or 0
+
+
+class Repository:
+    """The part of a repository that belongs to one instance."""
+
+    def __init__(self, store: Store, instance: str):
+        if not _INSTANCE.match(instance):
+            raise GuardError(
+                f"instance {instance!r}",
+                "1 to 63 letters, digits, '.', '_' and '-', a letter or digit first",
+                "another name",
+            )
+        self.store = store
+        self.instance = instance
+
+    def name(self, layer: str, snapshot: str = "", item: str = "") -> str:
+        """The name of an object, relative to the repository's root."""
+        return "/".join(part for part in (self.instance, layer, snapshot, item) if part)
+
+    def where(self, layer: str, snapshot: str = "", item: str = "") -> str:
+        """The same for people, with the remote."""
+        return self.store.full_name(self.name(layer, snapshot, item))
+
+    def listed(self, layer: str) -> list[Listed]:
+        """All that looks like a snapshot of the layer, complete or not, in order of the numbers."""
+        found: dict[str, Listed] = {}
+        for path, size in self.store.list(self.name(layer)).items():
+            snapshot, _slash, item = path.partition("/")
+            if item and snapshot_number(snapshot) is not None:
+                found.setdefault(snapshot, Listed(snapshot, {})).objects[item] = size
+        return sorted(found.values(), key=lambda item: (item.number, item.snapshot))
+
+    def manifest(self, layer: str, snapshot: str) -> Manifest:
+        """One snapshot's manifest, checked. Raises `IntegrityError`, or `NotStored`."""
+        data = self.store.read(self.name(layer, snapshot, MANIFEST), _MANIFEST_LIMIT)
+        return manifests.parse(data, self.where(layer, snapshot, MANIFEST), self.instance, layer, snapshot)
+
+    def manifests(self, layer: str) -> dict[str, Manifest | IntegrityError]:
+        """All manifests of a layer; in the place of a damaged one the error that says how."""
+        found: dict[str, Manifest | IntegrityError] = {}
+        for path, data in self.store.read_many(self.name(layer), MANIFEST).items():
+            snapshot = path.partition("/")[0]
+            if path == f"{snapshot}/{MANIFEST}" and snapshot_number(snapshot) is not None:
+                try:
+                    found[snapshot] = manifests.parse(
+                        data, self.where(layer, snapshot, MANIFEST), self.instance, layer, snapshot
+                    )
+                except IntegrityError as error:
+                    found[snapshot] = error
+        return dict(sorted(found.items(), key=lambda item: (snapshot_number(item[0]) or 0, item[0])))
+
+    def commit(self, manifest: Manifest) -> None:
+        """Store the manifest, last of all, and read back that it is there: now the snapshot exists."""
+        self.store.write(self.name(manifest.layer, manifest.snapshot, MANIFEST), manifest.to_bytes())
+
+    def verdicts(self, layer: str, snapshot: str) -> dict[str, dict[str, t.Any]]:
+        """The newest verdict of each level of verification."""
+        name = self._verdict_name(layer, snapshot)
+        try:
+            raw = json.loads(self.store.read(name, _MANIFEST_LIMIT))
+        except NotStored:
+            return {}
+        except ValueError as error:
+            raise IntegrityError(self.store.full_name(name), "verdicts in JSON", str(error)) from error
+        return dict(raw.get("verdicts", {}))
+
+    def all_verdicts(self, layer: str) -> dict[str, dict[str, dict[str, t.Any]]]:
+        """Verdicts by snapshot and level. One that cannot be read counts as none."""
+        found = {}
+        for snapshot in self.store.list(f"{self.instance}/verifications/{layer}"):
+            name = snapshot[: -len(".json")] if snapshot.endswith(".json") else ""
+            if snapshot_number(name) is not None:
+                try:
+                    found[name] = self.verdicts(layer, name)
+                except IntegrityError:
+                    continue  # whoever asks for this one alone is told
+        return found
+
+    def add_verdict(self, layer: str, snapshot: str, level: str, verdict: dict[str, t.Any]) -> None:
+        """Keep a verdict beside the snapshot."""
+        try:
+            verdicts = self.verdicts(layer, snapshot)
+        except IntegrityError:
+            verdicts = {}  # damaged: the new verdict replaces it
+        verdicts[level] = verdict
+        raw = {"instance": self.instance, "layer": layer, "snapshot": snapshot, "verdicts": verdicts}
+        self.store.write(
+            self._verdict_name(layer, snapshot), (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()
+        )
+
+    def _verdict_name(self, layer: str, snapshot: str) -> str:
+        return f"{self.instance}/verifications/{layer}/{snapshot}.json"

@@ -1,0 +1,291 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Back up one layer: look, plan, and take the snapshot if there is anything to take.
+
+Private to the collection: use the modules, not this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+import typing as t
+
+from ..errors import SourceChanged
+from ..format.manifest import FULL, INCREMENT, Manifest
+from ..format.repository import Listed
+from ..format.streams import Stream
+from ..format.tree import DIRECTORY, FILE, Entry
+from ..services.git import GitRepository
+from . import snapshots
+from .contents import Change
+from .logs import plan_logs
+from .session import Session
+from .snapshot import Plan, Taken, next_number, take
+from .trees import differences, fingerprint, scan_layer
+
+PRIVATE = ".guardops"  # a directory in the snapshot, not on disk
+BUNDLE = f"{PRIVATE}/config.bundle"
+_TRIES = 3
+
+
+@dataclasses.dataclass
+class Options:
+    """What a backup may be told."""
+
+    path: str
+    type: str = "auto"
+    part_size: int = 256 << 20
+    git_remote: str = ""
+    git_branch: str = "main"
+    git_ssh_key_file: str = ""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a backup did, or in check mode would do."""
+
+    changed: bool = False
+    snapshot: str = ""
+    type: str = ""
+    reason: str = ""
+    files: int = 0
+    bytes: int = 0
+    parts: int = 0
+    stored_bytes: int = 0
+    reused_parts: int = 0
+    seconds: float = 0.0
+    skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    unfinished: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
+    commit: str = ""
+    pushed: bool = False
+    not_checked: list[str] = dataclasses.field(default_factory=list)
+    diff: str = ""
+
+
+def backup(session: Session, options: Options) -> Outcome:
+    """One snapshot of ``session.layer``, or none when nothing changed."""
+    started = time.monotonic()
+    work = {"model": _backup_model, "config": _backup_config, "logs": _backup_logs}[session.layer]
+    if session.dry:
+        outcome = work(session, options)
+    else:
+        with session.alone():
+            outcome = _again_if_it_changed(session, options, work)
+    outcome.seconds = round(time.monotonic() - started, 3)
+    return outcome
+
+
+def _again_if_it_changed(session: Session, options: Options, work: t.Callable[[Session, Options], Outcome]) -> Outcome:
+    """Small layers are simply read again when somebody wrote meanwhile; weights are not: that takes minutes."""
+    for _attempt in range(_TRIES - 1 if session.layer != "model" else 0):
+        try:
+            return work(session, options)
+        except SourceChanged:
+            time.sleep(0.2)
+    return work(session, options)
+
+
+def _backup_model(session: Session, options: Options) -> Outcome:
+    entries, skipped = scan_layer(options.path, "model")
+    listed = session.repository.listed("model")
+    reason, changes = _why(session, options, entries, listed, lambda _layer: True)
+    if not reason:
+        return _unchanged(listed)
+    plan = Plan(options.path, entries, skipped)
+    return _take(session, options, plan, listed, reason, changes, {"fingerprint": fingerprint(entries)})
+
+
+def _backup_config(session: Session, options: Options) -> Outcome:
+    git = GitRepository(options.path)
+    entries, skipped = scan_layer(options.path, "config", exclude=(".git", PRIVATE))
+    before = git.changes() if git.exists() else None
+    dirty = before is None or any(change.status != "!!" for change in before)
+    diff = git.diff() if dirty else ""
+    commit = ""
+    if dirty and not session.dry:
+        git.ensure()
+        commit = git.commit("Configuration changed") or ""
+        # Committing makes .git, and nothing else: but what was committed is what was there just now.
+        entries, skipped = scan_layer(options.path, "config", exclude=(".git", PRIVATE))
+    head = git.head() or ""
+    left_out = [f"not in Git: {path} ({why})" for path, why in git.left_out()]
+    pushed = False
+    if options.git_remote and not session.dry:
+        git.push(options.git_remote, options.git_branch, options.git_ssh_key_file or None)
+        pushed = True
+    listed = session.repository.listed("config")
+    reason, changes = _why(session, options, entries, listed, lambda layer: layer.get("git", {}).get("head") == head)
+    if dirty and session.dry:
+        reason = reason or "uncommitted changes"
+    if not reason:
+        outcome = _unchanged(listed)
+    else:
+        session.prepare()
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(session.state_path("x"))) as scratch:
+            plan = Plan(options.path, entries, skipped)
+            if not session.dry:
+                _add_bundle(git, plan, scratch)
+            outcome = _take(
+                session, options, plan, listed, reason, changes, {"fingerprint": fingerprint(entries), "head": head}
+            )
+    outcome.commit, outcome.pushed = commit, pushed
+    outcome.changed = outcome.changed or bool(commit)
+    outcome.diff = diff + outcome.diff
+    outcome.not_checked += left_out
+    return outcome
+
+
+def _add_bundle(git: GitRepository, plan: Plan, scratch: str) -> None:
+    path = os.path.join(scratch, "config.bundle")
+    made = git.bundle(path)
+    status = os.stat(path)
+    plan.entries.append(Entry(PRIVATE, DIRECTORY, mode=0o700, uid=status.st_uid, gid=status.st_gid))
+    plan.entries.append(
+        Entry(BUNDLE, FILE, mode=0o600, uid=status.st_uid, gid=status.st_gid, size=status.st_size,
+              mtime_ns=status.st_mtime_ns, source=path)
+    )  # fmt: skip
+    plan.layer["git"] = {"head": made.head, "branch": made.branch or "", "bundle": BUNDLE}
+
+
+def _why(
+    session: Session, options: Options, entries: list[Entry], listed: list[Listed],
+    same_layer: t.Callable[[dict[str, t.Any]], bool],
+) -> tuple[str, list[Change]]:  # fmt: skip
+    """Why a snapshot of a whole tree is due (empty: it is not), and what changed."""
+    newest = next((item for item in reversed(listed) if item.complete), None)
+    if newest is None:
+        return "first snapshot", []
+    if options.type == FULL:
+        return "a full was asked for", []
+    state = session.load_state("state")
+    known = state.get("snapshot") == newest.snapshot and state.get("objects") == newest.objects
+    if known and state.get("fingerprint") == fingerprint(entries) and same_layer({"git": state}):
+        return "", []
+    opened = snapshots.usable_index(session, newest)
+    if opened is None:
+        return "the newest snapshot cannot be read here", []
+    manifest, index = opened
+    indexed = [entry for entry in index.entries if entry.path.split("/")[0] != PRIVATE]
+    session.progress.begin("comparing", sum(entry.size for entry in entries))
+    changes = differences(options.path, entries, indexed, session.workers)
+    if changes or not same_layer(index.layer):
+        return "content changed" if changes else "history changed", changes
+    if not session.dry:
+        session.save_state(
+            "state",
+            {
+                "snapshot": manifest.snapshot,
+                "objects": newest.objects,
+                "fingerprint": fingerprint(entries),
+                **index.layer.get("git", {}),
+            },
+        )
+    return "", []
+
+
+def _unchanged(listed: list[Listed]) -> Outcome:
+    newest = next(item for item in reversed(listed) if item.complete)
+    return Outcome(snapshot=newest.snapshot, reason="nothing changed since this snapshot")
+
+
+def _take(
+    session: Session, options: Options, plan: Plan, listed: list[Listed], reason: str, changes: list[Change],
+    state: dict[str, t.Any],
+) -> Outcome:  # fmt: skip
+    outcome = Outcome(changed=True, type=plan.type, reason=reason)
+    outcome.skipped = [{"path": item.path, "reason": item.reason} for item in plan.skipped]
+    outcome.diff = "".join(f"{change}\n" for change in changes)
+    outcome.files = sum(1 for entry in plan.entries if entry.type == FILE)
+    outcome.bytes = plan.content_bytes
+    if session.dry:
+        return outcome
+    taken = take(session, plan, next_number(listed), options.part_size)
+    _tell(outcome, taken)
+    session.save_state("state", {**state, **_saved_as(session, taken.manifest)})
+    return outcome
+
+
+def _saved_as(session: Session, manifest: Manifest) -> dict[str, t.Any]:
+    objects = session.repository.store.list(session.repository.name(session.layer, manifest.snapshot))
+    return {"snapshot": manifest.snapshot, "objects": objects}
+
+
+def _tell(outcome: Outcome, taken: Taken) -> None:
+    outcome.snapshot = taken.manifest.snapshot
+    outcome.bytes = taken.manifest.content_bytes
+    outcome.parts = len(taken.manifest.parts)
+    outcome.stored_bytes = taken.uploaded
+    outcome.reused_parts = taken.reused
+    outcome.not_checked.append(
+        "the content of the stored parts: their sizes were read back, not their bytes; verify does"
+    )
+
+
+def _backup_logs(session: Session, options: Options) -> Outcome:
+    listed = session.repository.listed("logs")
+    known, chain, why_full = _known_streams(session, listed)
+    kind, reason = FULL, why_full or "a full was asked for"
+    if options.type != FULL and not why_full:
+        kind, reason = INCREMENT, "new lines"
+    session.prepare()
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(session.state_path("x"))) as scratch:
+        session.progress.begin("looking for new lines")
+        planned = plan_logs(options.path, known, chain, kind, scratch)
+        if kind == INCREMENT and not planned.new_bytes:
+            outcome = _unchanged(listed)
+            planned.plan.finish()
+            state = {"chain": chain, "streams": [stream.to_json() for stream in planned.streams]}
+            if not session.dry:
+                objects = {item.snapshot: item.objects for item in listed}
+                session.save_state("state", {**state, "snapshot": chain[-1], "objects": objects[chain[-1]]})
+        else:
+            outcome = _take(session, options, planned.plan, listed, reason, [], {})
+            if not session.dry:
+                chain = [outcome.snapshot] if kind == FULL else [*chain, outcome.snapshot]
+                state = {"chain": chain, "streams": [stream.to_json() for stream in planned.streams]}
+                session.save_state("state", {**session.load_state("state"), **state})
+    outcome.unfinished = [{"path": path, "bytes": count} for path, count in planned.unfinished]
+    outcome.diff += "".join(
+        f"{e.path}: {e.window[1] - e.window[0] if e.window else e.size} bytes\n"
+        for e in planned.plan.entries
+        if e.type == FILE and not e.listed_only and outcome.changed
+    )
+    return outcome
+
+
+def _known_streams(session: Session, listed: list[Listed]) -> tuple[list[Stream], list[str], str]:
+    """(streams after the newest snapshot, its chain, why only a full can come next)."""
+    complete = {item.snapshot: item for item in listed if item.complete}
+    if not complete:
+        return [], [], "first snapshot"
+    newest = list(complete)[-1]
+    state = session.load_state("state")
+    if state.get("snapshot") == newest and state.get("objects") == complete[newest].objects and "streams" in state:
+        chain, raw = state["chain"], state["streams"]
+    else:
+        opened = snapshots.usable_index(session, complete[newest])
+        if opened is None:
+            return [], [], "the newest snapshot cannot be read here"
+        manifest, index = opened
+        raw = index.layer["streams"]
+        chain = [manifest.base] if manifest.type == FULL else _chain_of(session, manifest)
+    if not all(snapshot in complete for snapshot in chain):
+        return [Stream.from_json(item) for item in raw], [], "the chain of increments is broken"
+    return [Stream.from_json(item) for item in raw], chain, ""
+
+
+def _chain_of(session: Session, manifest: Manifest) -> list[str]:
+    """The ids from the full to this increment, by what their manifests say."""
+    manifests = session.repository.manifests("logs")
+    chain = [manifest.snapshot]
+    while chain[0] != manifest.base:
+        parent = manifests.get(chain[0])
+        if not isinstance(parent, Manifest) or not parent.parent:
+            return ["broken"]
+        chain.insert(0, parent.parent)
+    return chain

@@ -1,0 +1,69 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a repository holds of an instance, as anybody can see it.
+
+Private to the collection: use the modules, not this file.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..errors import GuardError, IntegrityError
+from ..format.manifest import LAYERS, Manifest
+from ..format.repository import Listed, Repository
+from .snapshots import check_listed
+
+
+def overview(repository: Repository, layer: str | None = None) -> dict[str, t.Any]:
+    """Snapshots by layer, the newest sound one of each, and the bytes they take."""
+    snapshots = {name: _layer(repository, name) for name in ([layer] if layer else LAYERS)}
+    newest = {
+        name: next((item for item in reversed(items) if item["complete"] and not item["damaged"]), None)
+        for name, items in snapshots.items()
+    }
+    total = sum(item["stored_bytes"] for items in snapshots.values() for item in items)
+    return {"snapshots": snapshots, "newest": newest, "bytes": total}
+
+
+def _layer(repository: Repository, layer: str) -> list[dict[str, t.Any]]:
+    listed = repository.listed(layer)
+    manifests = repository.manifests(layer)
+    verdicts = repository.all_verdicts(layer)
+    numbers = [item.number for item in listed if item.complete]
+    found = []
+    for item in listed:
+        told = _describe(repository, layer, item, manifests.get(item.snapshot))
+        told["verified"] = verdicts.get(item.snapshot, {})
+        if item.complete and numbers.count(item.number) > 1:
+            told["damaged"] = told["damaged"] or f"two snapshots have the number {item.number}: two hosts wrote at once"
+        found.append(told)
+    return found
+
+
+def _describe(
+    repository: Repository, layer: str, item: Listed, manifest: Manifest | IntegrityError | None
+) -> dict[str, t.Any]:
+    told: dict[str, t.Any] = {
+        "snapshot": item.snapshot,
+        "number": item.number,
+        "complete": item.complete,
+        "stored_bytes": sum(item.objects.values()),
+        "damaged": "",
+    }
+    if isinstance(manifest, Manifest):
+        try:
+            check_listed(repository, manifest, item)
+        except GuardError as error:
+            told["damaged"] = str(error)
+        for name in ("type", "created", "base", "parent", "files", "content_bytes", "records", "host"):
+            told[name] = getattr(manifest, name)
+        told["parts"] = len(manifest.parts)
+        told["key_provider"] = manifest.key.get("provider", "")
+    elif manifest is not None:
+        told["damaged"] = str(manifest)
+    elif item.complete:
+        told["damaged"] = f"{repository.where(layer, item.snapshot)}: the manifest is listed and cannot be read"
+    return told

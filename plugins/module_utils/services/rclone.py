@@ -1,0 +1,182 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one wrapper around rclone: argument lists, exit codes, time-outs.
+
+Private to the collection: use the modules, not this file.
+
+Time-outs and retries are flags: in a remote's section of rclone.conf they are silently ignored.
+An exit code of 0 proves nothing (`cat` of a missing object ends with 0, and so does an upload to a
+bucket that some stores then make); callers read the store back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import typing as t
+
+from ..errors import GuardError, StoreError
+from ..system.process import Child, Result, find_program, run
+
+# https://rclone.org/docs/#exit-code
+EXIT_CODES = {
+    1: "an error",
+    2: "wrong arguments",
+    3: "directory not found",
+    4: "object not found",
+    5: "a temporary error, retries used up",
+    6: "an error that no retry mends",
+    7: "a fatal error",
+    8: "the transfer limit",
+    9: "nothing transferred",
+    10: "the time limit",
+}
+
+_HINTS = (
+    (r"didn't find section in config file", "The remote is not in rclone.conf."),
+    (r"NoSuchBucket|bucket does not exist|directory not found", "The bucket or directory does not exist."),
+    (r"AccessDenied|403|Forbidden|permission denied", "Permission denied: check the remote's rights."),
+    (r"InvalidAccessKeyId|SignatureDoesNotMatch|401", "The credentials are not accepted."),
+    (r"no space left|quota", "The store is full."),
+    (r"connection refused|no such host|i/o timeout|deadline exceeded|network is unreachable",
+     "The store does not answer: check the network and the endpoint."),
+)  # fmt: skip
+
+
+class NoDirectory(StoreError):
+    """rclone found no such directory (or bucket)."""
+
+
+class Options(t.NamedTuple):
+    """How rclone is called."""
+
+    program: str = "rclone"
+    config: str | None = None
+    retries: int = 3
+    idle_timeout: int = 60  # seconds without a byte
+    transfer_timeout: int = 1800  # seconds for one object
+
+
+def base_arguments(options: Options) -> list[str]:
+    """What every call carries."""
+    arguments = [
+        options.program,
+        "--retries", str(options.retries),
+        "--low-level-retries", str(options.retries),
+        "--timeout", f"{options.idle_timeout}s",
+        "--contimeout", f"{min(15, options.idle_timeout)}s",
+        "--ask-password=false",
+        "--stats", "0",
+        "--log-level", "ERROR",
+        "--use-mmap",  # gives memory back: many small parts need not cost what one large part does
+        "--buffer-size", "0",
+        # Making a bucket needs rights that a backup does not, and hides a misspelt name.
+        "--s3-no-check-bucket",
+    ]  # fmt: skip
+    return arguments if options.config is None else [*arguments, "--config", options.config]
+
+
+def list_arguments(options: Options, location: str, recurse: bool) -> list[str]:
+    """All files below, as JSON, without what would cost a request each."""
+    flags = ["lsjson", "--files-only", "--no-mimetype", "--no-modtime"]
+    return [*base_arguments(options), *flags, *(["--recursive"] if recurse else []), "--", location]
+
+
+def rcat_arguments(options: Options, location: str) -> list[str]:
+    """stdin to an object. Each chunk travels with its MD5, so that the store refuses a damaged one."""
+    return [
+        *base_arguments(options), "rcat",
+        # Memory is chunk x concurrency x workers; streams of unknown length may have 10,000 chunks.
+        "--s3-chunk-size", "16M", "--s3-upload-concurrency", "2", "--streaming-upload-cutoff", "1M",
+        "--", location,
+    ]  # fmt: skip
+
+
+def cat_arguments(options: Options, location: str) -> list[str]:
+    """An object to stdout."""
+    return [*base_arguments(options), "cat", "--", location]
+
+
+class Rclone:
+    """rclone with one set of options."""
+
+    def __init__(self, options: Options):
+        program = find_program(options.program, "Install rclone, or name it by the option rclone_path.")
+        if options.config is not None and not os.path.isfile(options.config):
+            raise GuardError(options.config, "rclone's configuration file", "no such file")
+        self.options = options._replace(program=program)
+
+    def listing(self, location: str, recurse: bool = True) -> dict[str, int]:
+        """Sizes by name. Raises `NoDirectory` where there is none (not every store knows)."""
+        result = self._run(list_arguments(self.options, location, recurse), location)
+        try:
+            return {item["Path"]: item["Size"] for item in json.loads(result.stdout)}
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(location, "a listing in JSON", repr(result.stdout[:80])) from error
+
+    def rcat(self, location: str) -> Child:
+        """A child that stores what is written to its stdin."""
+        return Child(
+            rcat_arguments(self.options, location), stdin=subprocess.PIPE, timeout=self.options.transfer_timeout
+        )
+
+    def cat(self, location: str) -> Child:
+        """A child that writes an object to its stdout."""
+        return Child(
+            cat_arguments(self.options, location), stdout=subprocess.PIPE, timeout=self.options.transfer_timeout
+        )
+
+    def purge(self, location: str) -> None:
+        """Remove a directory with all it holds; none there is fine."""
+        try:
+            self._run([*base_arguments(self.options), "purge", "--", location], location)
+        except NoDirectory:
+            return
+
+    def read_many(self, location: str, name: str) -> dict[str, bytes]:
+        """All small files called ``name`` below ``location``, in one call."""
+        with tempfile.TemporaryDirectory(prefix="guardops-") as directory:
+            arguments = [*base_arguments(self.options), "copy", "--transfers", "16", "--checkers", "16"]
+            self._run([*arguments, "--include", f"/**/{name}", "--", location, directory], location)
+            found = {}
+            for folder, _names, files in os.walk(directory):
+                for file in files:
+                    path = os.path.join(folder, file)
+                    with open(path, "rb") as handle:
+                        found[os.path.relpath(path, directory)] = handle.read()
+            return found
+
+    def _run(self, arguments: list[str], location: str) -> Result:
+        result = run(arguments, timeout=self.options.transfer_timeout)
+        _judge(result.rc, result.timed_out, result.stderr, location, self.options.transfer_timeout)
+        return result
+
+
+def check(child: Child, location: str) -> None:
+    """Wait for a child of `rcat` or `cat`; raise `StoreError` unless it ended well."""
+    _judge(child.wait(), child.timed_out, child.errors(), location, child.timeout)
+
+
+def _judge(rc: int, timed_out: bool, errors: str, location: str, timeout: float) -> None:
+    if timed_out:
+        raise StoreError(location, f"a transfer of at most {timeout:.0f} s", "none that ended; it was killed",
+                         "Is the network slow? Raise transfer_timeout, or make parts smaller.")  # fmt: skip
+    if rc == 0:
+        return
+    kind = NoDirectory if rc in (3, 4) else StoreError
+    last = _masked(errors.splitlines()[-1]) if errors else "no message"
+    last = re.sub(r"^\S+ \S+ (CRITICAL|ERROR|NOTICE) *: *", "", last)
+    found = f"{EXIT_CODES.get(rc, f'exit code {rc}')} ({last})"
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, errors, re.IGNORECASE)), "")
+    raise kind(location, "rclone to end well", found, hint)
+
+
+def _masked(text: str) -> str:
+    """Without what signed URLs and user:password@host would give away."""
+    text = re.sub(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"]+", r"\1***", text)
+    return re.sub(r"(://[^/@\s:]*):[^/@\s]*@", r"\1:***@", text)[:500]

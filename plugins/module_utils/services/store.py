@@ -1,0 +1,297 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where objects live: a directory, or anything that rclone reaches.
+
+Private to the collection: use the modules, not this file.
+
+Names of objects are relative to the repository's root, with slashes, and are made by this
+collection. An object appears whole or not at all, as far as the store allows; whether it did is
+for the caller to read back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+
+from ..errors import GuardError, StoreError
+from ..system.files import fsync_directory
+from ..system.process import Child
+from . import rclone
+
+
+class NotStored(StoreError):
+    """The store answers, and has no such object."""
+
+
+class Upload:
+    """An object in the making: write to ``fd``, then `commit`. Left without a commit it is dropped."""
+
+    fd: int
+    # True: ``fd`` is the stored file itself, so that a program may write to it directly and
+    # what it wrote can be read back from it.
+    is_file = False
+
+    def __enter__(self) -> Upload:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        """Make the object exist, or raise `StoreError`."""
+        raise NotImplementedError
+
+
+class Download:
+    """An object being read: read ``fd`` to its end, then `check`."""
+
+    fd: int
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise `StoreError` where the end was not the object's end as far as the store knows."""
+        raise NotImplementedError
+
+
+class Store:
+    """What the engine needs of a store."""
+
+    location: str
+
+    def list(self, prefix: str) -> dict[str, int]:
+        """Sizes in bytes of all objects below ``prefix``, by name relative to it; empty if there is none."""
+        raise NotImplementedError
+
+    def upload(self, name: str) -> Upload:
+        """Begin an object."""
+        raise NotImplementedError
+
+    def download(self, name: str) -> Download:
+        """Begin to read an object. A missing one may show only as an empty one: compare the size."""
+        raise NotImplementedError
+
+    def remove(self, prefix: str) -> None:
+        """Remove all objects below ``prefix``. Nothing there is no error."""
+        raise NotImplementedError
+
+    def read_many(self, prefix: str, name: str) -> dict[str, bytes]:
+        """The contents of all small objects called ``name`` anywhere below ``prefix``."""
+        raise NotImplementedError
+
+    def read(self, name: str, limit: int = 1 << 30) -> bytes:
+        """A small object's content. Raises `NotStored`, or `StoreError` past ``limit`` bytes."""
+        with self.download(name) as download:
+            chunks, size = [], 0
+            while chunk := os.read(download.fd, 1 << 20):
+                size += len(chunk)
+                if size > limit:
+                    raise StoreError(self.full_name(name), f"at most {limit} bytes", "more")
+                chunks.append(chunk)
+            download.check()
+        if not size:
+            directory, _slash, base = name.rpartition("/")
+            if base not in self.list(directory):
+                raise NotStored(self.full_name(name), "an object", "none of that name")
+        return b"".join(chunks)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a small object and read it back."""
+        with self.upload(name) as upload:
+            write_all(upload.fd, data)
+            upload.commit()
+        if self.read(name) != data:
+            raise StoreError(self.full_name(name), f"the {len(data)} bytes just written", "something else read back")
+
+    def full_name(self, name: str) -> str:
+        """How a person finds the object."""
+        return f"{self.location.rstrip('/')}/{name}"
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write everything; a pipe takes what it has room for."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def open_store(location: str, options: rclone.Options) -> Store:
+    """A store for an absolute path, or for ``remote:path``."""
+    if location.startswith("/"):
+        return DirectoryStore(location)
+    if ":" not in location or location.startswith("-"):
+        raise GuardError(
+            f"repository {location!r}", "an rclone remote and a path (remote:path) or an absolute path", "neither"
+        )
+    return RcloneStore(location, options)
+
+
+class DirectoryStore(Store):
+    """A local or mounted directory. It must exist: a mount that is missing must not look like an empty one."""
+
+    def __init__(self, location: str):
+        self.location = location
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.location, name)
+
+    def list(self, prefix: str) -> dict[str, int]:
+        if not os.path.isdir(self.location):
+            raise StoreError(
+                f"repository {self.location}", "a directory", "none", "Is it mounted? It is not made by itself."
+            )
+        root = self._path(prefix)
+        sizes = {}
+        for directory, _names, files in os.walk(root):
+            for file in files:
+                if not file.startswith("."):  # one that is being written
+                    path = os.path.join(directory, file)
+                    sizes[os.path.relpath(path, root)] = os.stat(path).st_size
+        return sizes
+
+    def upload(self, name: str) -> Upload:
+        return _FileUpload(self._path(name), self.location)
+
+    def download(self, name: str) -> Download:
+        return _FileDownload(self._path(name))
+
+    def remove(self, prefix: str) -> None:
+        path = self._path(prefix)
+        if os.path.isdir(path):
+            try:
+                shutil.rmtree(path)
+            except OSError as error:
+                raise StoreError(path, "a directory that can be removed", error.strerror or str(error)) from error
+
+    def read_many(self, prefix: str, name: str) -> dict[str, bytes]:
+        found = {}
+        for path in self.list(prefix):
+            if path.rpartition("/")[2] == name:
+                found[path] = self.read(f"{prefix}/{path}")
+        return found
+
+
+class _FileUpload(Upload):
+    is_file = True
+
+    def __init__(self, path: str, root: str):
+        self.path = path
+        directory, name = os.path.split(path)
+        self.temporary = os.path.join(directory, f".{name}.{secrets.token_hex(4)}.tmp")
+        if not os.path.isdir(root):
+            raise StoreError(f"repository {root}", "a directory", "none", "Is it mounted? It is not made by itself.")
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            self.fd = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(path, "a file that can be written", error.strerror or str(error)) from error
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self.fd)
+        with contextlib.suppress(FileNotFoundError):  # it was renamed
+            os.unlink(self.temporary)
+
+    def commit(self) -> None:
+        try:
+            os.fsync(self.fd)
+            os.rename(self.temporary, self.path)
+            fsync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            raise StoreError(self.path, "a file that can be completed", error.strerror or str(error)) from error
+
+
+class _FileDownload(Download):
+    def __init__(self, path: str):
+        try:
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise NotStored(path, "an object", "none of that name") from error
+        except OSError as error:
+            raise StoreError(path, "a file that can be read", error.strerror or str(error)) from error
+
+    def __exit__(self, *_exc: object) -> None:
+        os.close(self.fd)
+
+    def check(self) -> None:
+        return  # a file's end is its end
+
+
+class RcloneStore(Store):
+    """Anything that rclone reaches."""
+
+    def __init__(self, location: str, options: rclone.Options):
+        self.location = location.rstrip("/") if not location.endswith(":") else location
+        self.rclone = rclone.Rclone(options)
+
+    def full_name(self, name: str) -> str:
+        joint = "" if self.location.endswith(":") or not name else "/"
+        return f"{self.location}{joint}{name}"
+
+    def list(self, prefix: str) -> dict[str, int]:
+        try:
+            return self.rclone.listing(self.full_name(prefix))
+        except rclone.NoDirectory:
+            # A prefix without objects is fine; a bucket or a root that is not there is not.
+            try:
+                self.rclone.listing(self.location, recurse=False)
+            except rclone.NoDirectory as error:
+                raise StoreError(
+                    f"repository {self.location}",
+                    "a bucket or directory that exists",
+                    "none",
+                    "Check its name and the remote's settings; it is not made by itself.",
+                ) from error
+            return {}
+
+    def upload(self, name: str) -> Upload:
+        return _RcloneUpload(self.rclone.rcat(self.full_name(name)), self.full_name(name))
+
+    def download(self, name: str) -> Download:
+        return _RcloneDownload(self.rclone.cat(self.full_name(name)), self.full_name(name))
+
+    def remove(self, prefix: str) -> None:
+        self.rclone.purge(self.full_name(prefix))
+
+    def read_many(self, prefix: str, name: str) -> dict[str, bytes]:
+        try:
+            return self.rclone.read_many(self.full_name(prefix), name)
+        except rclone.NoDirectory:
+            return {}
+
+
+class _RcloneUpload(Upload):
+    def __init__(self, child: Child, name: str):
+        self.child = child
+        self.name = name
+        self.fd = child.stdin.fileno()
+
+    def __exit__(self, *exc: object) -> None:
+        # Killed before its stdin is closed: an end of input would complete a part that is not whole.
+        self.child.__exit__(*exc)
+
+    def commit(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its exit code says why
+            self.child.stdin.close()
+        rclone.check(self.child, self.name)
+
+
+class _RcloneDownload(Download):
+    def __init__(self, child: Child, name: str):
+        self.child = child
+        self.name = name
+        self.fd = child.stdout.fileno()
+
+    def __exit__(self, *exc: object) -> None:
+        self.child.__exit__(*exc)
+
+    def check(self) -> None:
+        rclone.check(self.child, self.name)

@@ -1,0 +1,75 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write requirements/*.txt from requirements/*.in: the newest versions that fit together, all pinned.
+
+Run it with the oldest Python that the project supports on controllers, so that the choice fits newer ones too.
+Versions already in the .txt files stay; ``--upgrade`` drops them first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "requirements")
+LEVELS = ("runtime", "demo", "test")  # each contains the ones before
+HEAD = "# Made by tools/lock.py from {name}.in on Python {version}; do not edit.\n"
+
+
+def canonical(name: str) -> str:
+    """PEP 503: one spelling for a project's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_pins(name: str) -> dict[str, str]:
+    """The pins of a .txt file; none when there is no such file yet."""
+    path = os.path.join(HERE, f"{name}.txt")
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return dict(re.findall(r"^([\w.-]+)==(\S+)", file.read(), re.MULTILINE))
+
+
+def resolve(levels: tuple[str, ...], fixed: dict[str, str]) -> dict[str, str]:
+    """What pip would install for these levels, given versions that must stay."""
+    with tempfile.TemporaryDirectory() as work:
+        constraints, report = os.path.join(work, "constraints.txt"), os.path.join(work, "report.json")
+        with open(constraints, "w", encoding="utf-8") as file:
+            file.writelines(f"{name}=={version}\n" for name, version in fixed.items())
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+        command += ["--report", report, "--constraint", constraints]
+        for level in levels:
+            command += ["--requirement", os.path.join(HERE, f"{level}.in")]
+        subprocess.run(command, check=True)
+        with open(report, encoding="utf-8") as file:
+            found = [item["metadata"] for item in json.load(file)["install"]]
+    return {canonical(item["name"]): item["version"] for item in found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--upgrade", action="store_true", help="choose the newest versions of everything")
+    upgrade = parser.parse_args().upgrade
+    pinned: dict[str, str] = {}
+    for number, level in enumerate(LEVELS):
+        old = {} if upgrade else read_pins(level)
+        chosen = resolve(LEVELS[: number + 1], {**old, **pinned})
+        own = {name: version for name, version in sorted(chosen.items()) if name not in pinned}
+        with open(os.path.join(HERE, f"{level}.txt"), "w", encoding="utf-8") as file:
+            file.write(HEAD.format(name=level, version=f"{sys.version_info[0]}.{sys.version_info[1]}"))
+            if number:
+                file.write(f"-r {LEVELS[number - 1]}.txt\n")
+            file.writelines(f"{name}=={version}\n" for name, version in own.items())
+        pinned.update(own)
+        print(f"requirements/{level}.txt: {len(own)} packages")
+
+
+if __name__ == "__main__":
+    main()
