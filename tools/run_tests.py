@@ -26,7 +26,7 @@ BIN = os.path.join(ROOT, ".venv", "bin")
 REPORTS = os.path.join(ROOT, ".cache", "test")
 sys.path.insert(0, os.path.join(ROOT, "tests"))  # no installed package
 
-from support.checkout import link_collection
+from support.checkout import COLLECTIONS, link_collection
 
 PYTEST_RAN_NOTHING = 5
 PROGRAMS_MISSING = 3  # exit code of tools/packages
@@ -48,7 +48,11 @@ class Tier(t.NamedTuple):
 
 def command(*argv: str) -> int:
     """Run a program in the checkout with what it prints going straight to the terminal."""
-    environment = dict(os.environ, PATH=BIN + os.pathsep + os.environ["PATH"])
+    environment = dict(
+        os.environ,
+        PATH=BIN + os.pathsep + os.environ["PATH"],
+        ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),  # ansible-lint checks the playbooks' syntax, which needs the modules
+    )
     return subprocess.run(argv, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL).returncode
 
 

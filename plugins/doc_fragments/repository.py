@@ -9,6 +9,10 @@ from __future__ import annotations
 
 class ModuleDocFragment:
     DOCUMENTATION = r"""
+requirements:
+  - Linux with Python 3.9 or newer on the managed host
+  - GnuPG 2.2.8 or newer
+  - rclone, unless O(repository) is an absolute path
 options:
   instance:
     description:
@@ -24,10 +28,15 @@ options:
     type: str
     required: true
   rclone_config:
-    description: rclone's configuration file. Without it rclone looks in its usual places.
+    description:
+      - rclone's configuration file on the managed host. Without it rclone looks in its usual places.
+      - rclone's options C(timeout) and C(retries) have no effect in that file; use the options of this module.
     type: path
   rclone_path:
-    description: Name or path of the rclone program. Not used when O(repository) is an absolute path.
+    description:
+      - Name or path of the rclone program on the managed host. Not used when O(repository) is an absolute path.
+      - A name is looked for in C(PATH). A virtual environment's C(bin) is not in it by itself, so give the whole path
+        of an rclone that pip installed.
     type: str
     default: rclone
   gpg_path:
@@ -35,7 +44,7 @@ options:
     type: str
     default: gpg
   retries:
-    description: How often each transfer is tried, at least 1.
+    description: How often each transfer is tried in all, at least 1. rclone gets the same number for its own retries.
     type: int
     default: 3
   idle_timeout:
@@ -49,7 +58,9 @@ options:
   state_dir:
     description:
       - Directory for locks, and for what the last run knew, so that the next need not ask the repository.
-      - It holds nothing secret and can be lost; the next run is then only slower.
+      - It holds names of files and wrapped keys, nothing secret. It can be lost; the next run is then only slower, or,
+        on a host that cannot decrypt, takes a full.
+      - An ordinary user has to name one of his own.
     type: path
     default: /var/lib/guardops-qwen3guard
 attributes:
@@ -71,6 +82,8 @@ options:
 """
 
     WORKERS = r"""
+requirements:
+  - The Python library C(zstandard)
 options:
   workers:
     description: Parts in work at the same time. By default one for each processor, at least 2 and at most 4.

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
+import types
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.converters import to_text
 
 from .errors import GuardError
 from .format.manifest import LAYERS
@@ -24,6 +26,7 @@ from .services import rclone
 from .services.gpg import Gpg
 from .services.keys.options import provider_from_options
 from .services.store import open_store
+from .system.process import end_children
 
 REPOSITORY_ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "instance": {"type": "str", "required": True},
@@ -75,25 +78,52 @@ def session_of(module: AnsibleModule, layer: str | None = None) -> t.Iterator[Se
         )
 
 
+class _Interrupted(BaseException):
+    """A signal asks us to end. Not an `Exception`: nobody on the way is to mistake it for a failure of theirs."""
+
+
+def _interrupt(number: int, _frame: types.FrameType | None) -> None:
+    for each in _ENDING:  # a second one must not break the clean-up off
+        signal.signal(each, signal.SIG_IGN)
+    end_children()  # workers may be waiting for a store that stalls
+    raise _Interrupted(signal.Signals(number).name)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 @contextlib.contextmanager
 def failures_told(module: AnsibleModule) -> t.Iterator[None]:
-    """Turn what a user can act on into a failure with its fields; anything else stays a traceback: it is a bug."""
+    """Turn what a user can act on into a failure with its fields; anything else stays a traceback: it is a bug.
+
+    A signal that asks us to end (Ctrl-C, a time-out, a closed connection) ends the children, takes the way of an
+    error through all clean-up, and is told like one.
+    """
+    for each in _ENDING:
+        if signal.getsignal(each) != signal.SIG_IGN:  # nohup
+            signal.signal(each, _interrupt)
     try:
         yield
+    except _Interrupted as error:
+        _fail(module, GuardError("this run", "to reach its end", str(error), "Run it again: it goes on where it can."))
     except GuardError as error:
-        module.fail_json(
-            msg=printable(str(error)),
-            thing=printable(error.thing),
-            expected=printable(error.expected),
-            found=printable(error.found),
-            hint=printable(error.hint),
-        )
+        _fail(module, error)
+
+
+def _fail(module: AnsibleModule, error: GuardError) -> None:
+    module.fail_json(
+        msg=printable(str(error)),
+        thing=printable(error.thing),
+        expected=printable(error.expected),
+        found=printable(error.found),
+        hint=printable(error.hint),
+    )
 
 
 def printable(value: t.Any) -> t.Any:
     """The same with every text fit for JSON: a file's name may be no valid UTF-8."""
     if isinstance(value, str):
-        return to_text(value.encode("utf-8", "surrogateescape"), errors="replace")
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
     if isinstance(value, dict):
         return {printable(name): printable(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

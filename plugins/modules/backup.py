@@ -16,11 +16,18 @@ description:
   - The snapshot is a tar stream cut into parts. Each part is compressed where that helps, encrypted with gpg
     (AES-256) and uploaded on its own, several at once. The manifest goes last, after the store was read back;
     only then does the snapshot exist. An interrupted run leaves none, and the next run goes on with its parts.
-  - A layer that did not change is not stored again.
-  - C(model) and C(config) are always whole. C(logs) can be a full or an increment, which holds the whole lines
-    that were written since the last snapshot, found by inode and offset whatever the files' names and times are.
+  - A layer that did not change is not stored again. In the model and the configuration, contents and attributes count,
+    and a new modification time alone is no change. In the logs only new lines count.
+  - V(model) and V(config) are always whole. V(logs) can be a full or an increment, which holds the whole lines
+    that were written since the last snapshot, found by inode, offset and content whatever the files' names and times
+    are.
+  - For V(config), what changed in the directory is first committed to its Git repository, which is made where there
+    is none. The snapshot holds the files and the whole history as a Git bundle.
   - Owners, modes, access and default ACLs, extended attributes, file capabilities, hard links and holes are saved.
-    Named pipes, sockets and devices are not; they are listed in RV(skipped).
+    Named pipes, sockets, devices and what is mounted below O(path) are not; they are listed in RV(skipped).
+    Inode flags (C(chattr)) and the labels of security modules (SELinux, IMA, EVM) are not saved either.
+  - A file of the model that changes while it is read fails the task, and no snapshot is made. The other layers are
+    read again, up to three times in all.
 options:
   path:
     description:
@@ -30,29 +37,37 @@ options:
     required: true
   type:
     description:
-      - V(auto) takes an increment of the logs where there is a full to stand on, and a full otherwise.
+      - V(auto) takes an increment of the logs where there is a full to stand on, and a full otherwise. The model and
+        the configuration are taken whole if they changed.
       - V(increment) does the same; the result's RV(type) and RV(reason) say what was taken and why.
       - V(full) takes a full even if nothing changed.
+      - An increment needs to know what the snapshot before it holds, from O(state_dir) or from that snapshot's index. A
+        host that cannot decrypt (O(key.provider=gpg_recipients) without a private key) and has lost its O(state_dir)
+        therefore takes a full. So does one that finds a log which begins like a saved one and goes on otherwise.
     type: str
     choices: [auto, full, increment]
     default: auto
   part_size:
     description:
-      - Bytes of tar stream in one part, with a unit. Parts that are compressed hold an eighth of it.
+      - Bytes of tar stream in one part, with a unit (V(64M)), from V(1M) to V(4G). Units are powers of 1024. Parts that
+        are compressed hold an eighth of it, and at least 1 MiB.
       - Smaller parts mean more requests, larger ones more to repeat when a transfer fails.
     type: str
     default: 256M
   git_remote:
     description:
       - For O(layer=config) only. URL of the private Git repository to which the configuration's history is pushed.
-        The push is read back from the remote. Never forced.
+      - An absolute path, or C(https), C(http), C(ssh) or C(file). The push is read back from the remote and is never
+        forced.
+      - Pushed before the snapshot is stored. When the push fails, the task fails and no snapshot is made; the commit
+        is kept in the directory's repository.
     type: str
   git_branch:
     description: The branch of O(git_remote).
     type: str
     default: main
   git_ssh_key_file:
-    description: A private SSH key for O(git_remote).
+    description: File on the managed host with a private SSH key for O(git_remote).
     type: path
 extends_documentation_fragment:
   - guardops.qwen3guard.repository
@@ -62,7 +77,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Looks at the layer and the repository and says what would be stored. Writes nothing.
+    description: Looks at the layer and the repository and says what would be stored. Stores and commits nothing.
   diff_mode:
     support: full
     description: Shows what changed since the newest snapshot. For the configuration that is Git's diff.
@@ -112,11 +127,11 @@ reason:
   type: str
   sample: new lines
 files:
-  description: Files in the snapshot.
+  description: Files that the snapshot describes. Increments describe all logs, also those without a new line.
   returned: success
   type: int
 bytes:
-  description: Bytes of content in the snapshot, before compression.
+  description: Bytes of content in the snapshot, before compression. For an increment, of the new lines.
   returned: success
   type: int
 parts:
@@ -148,6 +163,7 @@ unfinished:
   returned: success
   type: list
   elements: dict
+  sample: [{"path": "audit.log", "bytes": 160}]
 commit:
   description: Configuration only. The Git commit that this run made, if it made one.
   returned: success
@@ -161,6 +177,22 @@ not_checked:
   returned: success
   type: list
   elements: str
+thing:
+  description: What the failure is about, such as a path, an object or an option.
+  returned: failure that a user can act on
+  type: str
+expected:
+  description: What should have been there.
+  returned: failure that a user can act on
+  type: str
+found:
+  description: What was there instead.
+  returned: failure that a user can act on
+  type: str
+hint:
+  description: What to do next. May be empty.
+  returned: failure that a user can act on
+  type: str
 """
 
 import dataclasses
@@ -210,6 +242,8 @@ def main():
         )
         with session_of(module) as session:
             outcome = dataclasses.asdict(backup.backup(session, options))
+            for warning in session.warnings:
+                module.warn(printable(warning))
     diff = outcome.pop("diff")
     module.exit_json(diff={"prepared": printable(diff)}, **printable(outcome))
 

@@ -18,12 +18,16 @@ description:
     with the index. Symbolic links in the target are never followed.
   - Owners, modes, ACLs, extended attributes and file capabilities are restored, then read back; a file system that
     does not take them is an error.
+  - What an interrupted or failed restore left unfinished is removed by the next one; files that were complete stay.
   - A snapshot of the logs that is an increment is restored with the full and the increments it stands on. Each log
     comes back under the name that it had at that snapshot; one that was compressed since comes back plain.
   - A configuration comes back with its Git history, unless a Git repository is there already, which is left alone.
 options:
   path:
-    description: The directory to restore into. It is made where it does not exist.
+    description:
+      - The directory to restore into. It is made where it does not exist.
+      - The task fails before anything is fetched where it is not empty and O(overwrite) is not set, or where the file
+        system has less room than the files to be fetched need.
     type: path
     required: true
   snapshot:
@@ -34,7 +38,9 @@ options:
     type: str
     default: latest
   overwrite:
-    description: Allow a directory that is not empty. What differs is replaced; what the snapshot does not have is kept.
+    description:
+      - Allow a directory that is not empty. What differs is replaced; what the snapshot does not have is kept.
+      - A directory with content where the snapshot has a file is never replaced; it fails the task.
     type: bool
     default: false
   remove_extra:
@@ -43,8 +49,9 @@ options:
     default: false
   ownership:
     description:
-      - Restore owners, and attributes that only root may set. V(false) is for an ordinary user who wants the content;
-        the result then says in RV(not_checked) what it did without.
+      - Restore owners, setuid and setgid bits of files, and attributes that only root may set. V(false) is for an
+        ordinary user who wants the content; the result then says in RV(not_checked) what it did without.
+      - With V(true), a user who is not root gets an error when a file of the snapshot belongs to somebody else.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -114,11 +121,11 @@ bytes:
   returned: success
   type: int
 fetched_bytes:
-  description: Bytes that were downloaded.
+  description: Bytes of parts that were downloaded; 0 when nothing differed. In check mode what would be downloaded.
   returned: success
   type: int
 fetched_parts:
-  description: Parts that were downloaded.
+  description: Parts that were downloaded; 0 when nothing differed. In check mode what would be downloaded.
   returned: success
   type: int
 extra:
@@ -135,6 +142,22 @@ not_checked:
   returned: success
   type: list
   elements: str
+thing:
+  description: What the failure is about, such as a path, an object or an option.
+  returned: failure that a user can act on
+  type: str
+expected:
+  description: What should have been there.
+  returned: failure that a user can act on
+  type: str
+found:
+  description: What was there instead.
+  returned: failure that a user can act on
+  type: str
+hint:
+  description: What to do next. May be empty.
+  returned: failure that a user can act on
+  type: str
 """
 
 import dataclasses

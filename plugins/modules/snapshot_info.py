@@ -49,25 +49,94 @@ EXAMPLES = r"""
 
 RETURN = r"""
 snapshots:
-  description: All snapshots, by layer, in order of their numbers.
+  description:
+    - All snapshots by layer, in order of their numbers. With O(layer), of that one only.
+    - The other layers' lists have the same form as that of V(model).
   returned: success
   type: dict
   contains:
     model:
-      description:
-        - One entry for each snapshot. C(complete) tells whether it exists; an interrupted run is listed with
-          C(complete) false and the bytes it takes. C(damaged) holds the reason where a manifest cannot be believed or
-          an object is missing. C(verified) holds the newest verdict of each level.
+      description: One entry for each snapshot, complete or not.
       type: list
       elements: dict
+      contains:
+        snapshot:
+          description: Its id.
+          type: str
+        number:
+          description: Its place in the order of the layer.
+          type: int
+        complete:
+          description:
+            - Whether its manifest is there. Without one it is an interrupted run and no snapshot. What is told from the
+              manifest is then missing here, as it is where the manifest is damaged.
+          type: bool
+        damaged:
+          description:
+            - Empty, or why the snapshot cannot be believed. A manifest that does not fit, an object that is missing or
+              has another size, or a second snapshot of the same number, which means that two hosts wrote at once.
+          type: str
+        stored_bytes:
+          description: Bytes of all its objects in the store.
+          type: int
+        verified:
+          description: The newest verdict of each level of M(guardops.qwen3guard.verify), by level; empty when never.
+          type: dict
+        type:
+          description: V(full) or V(increment).
+          type: str
+        created:
+          description: When it was made, by the clock of the host that made it (RFC 3339, UTC).
+          type: str
+        base:
+          description: The full that it stands on; its own id for a full.
+          type: str
+        parent:
+          description: The snapshot before it in its chain; empty for a full.
+          type: str
+        files:
+          description: Files that it describes.
+          type: int
+        content_bytes:
+          description: Bytes of content, before compression.
+          type: int
+        records:
+          description: Not filled in by this version. Always null.
+          type: int
+        host:
+          description: Name of the host that made it.
+          type: str
+        parts:
+          description: Number of parts, the index not counted.
+          type: int
+        key_provider:
+          description: The key provider that wrapped its data key.
+          type: str
 newest:
-  description: The newest complete snapshot that is not damaged, by layer.
+  description:
+    - The newest complete snapshot that is not damaged, by layer, as in RV(snapshots). Null where a layer has none.
   returned: success
   type: dict
 bytes:
   description: Bytes that all this takes in the store.
   returned: success
   type: int
+thing:
+  description: What the failure is about, such as a path, an object or an option.
+  returned: failure that a user can act on
+  type: str
+expected:
+  description: What should have been there.
+  returned: failure that a user can act on
+  type: str
+found:
+  description: What was there instead.
+  returned: failure that a user can act on
+  type: str
+hint:
+  description: What to do next. May be empty.
+  returned: failure that a user can act on
+  type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

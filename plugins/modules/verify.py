@@ -12,8 +12,11 @@ short_description: Verify that a snapshot can be restored
 version_added: 0.1.0
 author: guardops contributors (@guardops)
 description:
-  - Checks a snapshot, with all that it stands on, at one of five levels. Each level includes those before it.
-  - The verdict is stored beside the snapshot, so that RV(ignore:snapshot_info.snapshots) and V(latest_verified) know of it.
+  - Checks a snapshot, with all that it stands on, at one of five levels. Each level proves more than those before it.
+  - From the level V(decrypted) on the content is compared with the SHA-256 in the encrypted index, which nobody without
+    the key could have written. The SHA-256 of the ciphertext, in the manifest, is compared at level V(stored) only.
+  - The verdict is stored beside the snapshot, one for each level, the newest. So
+    RV(guardops.qwen3guard.snapshot_info#module:snapshots) and V(latest_verified) know of it.
   - The task fails when the verification fails. The verdict is returned and stored all the same.
 options:
   level:
@@ -35,19 +38,23 @@ options:
   sample:
     description:
       - Look at a random choice of parts (or files, at level V(restored)) of about this size, with a unit (V(2G)).
-        The verdict says how much was left out. Not allowed at level V(loaded).
+        Units are powers of 1024. At least one part or file is looked at, however large it is.
+      - RV(not_checked) says how much was left out. Not allowed at level V(loaded). Without effect at level V(listed),
+        which reads no part.
     type: str
   work_dir:
     description:
       - Where levels V(restored) and V(loaded) restore to. A new directory is made in it, and removed at the end.
-      - By default C(verify) in O(state_dir). It needs room for the whole layer.
+      - By default C(verify) in O(state_dir). It needs room for the whole layer, or for what O(sample) chooses.
     type: path
   ownership:
     description: See the option of the same name of M(guardops.qwen3guard.restore).
     type: bool
     default: true
   canaries:
-    description: Questions with known verdicts, asked of the restored model at level V(loaded). All answers must be right.
+    description:
+      - Questions with known verdicts, asked of the restored model at level V(loaded). All answers must be right.
+      - Without C(torch) and C(transformers) at hand they are not asked, which RV(not_checked) then says.
     type: list
     elements: dict
     suboptions:
@@ -121,67 +128,83 @@ EXAMPLES = r"""
 RETURN = r"""
 ok:
   description: True when everything that was looked at is right.
-  returned: always
+  returned: success, or failed because of what was found
   type: bool
 level:
   description: The level of the verification.
-  returned: always
+  returned: success, or failed because of what was found
   type: str
 snapshot:
   description: Id of the snapshot.
-  returned: always
+  returned: success, or failed because of what was found
   type: str
 failures:
   description: What is wrong. Each names the thing, what was expected and what was found.
-  returned: always
+  returned: success, or failed because of what was found
   type: list
   elements: str
 warnings_found:
   description: What is odd, and no failure.
-  returned: always
+  returned: success, or failed because of what was found
   type: list
   elements: str
 not_checked:
-  description: What this verdict does not prove.
-  returned: always
+  description: What this verdict does not prove. Read it together with RV(ok).
+  returned: success, or failed because of what was found
   type: list
   elements: str
 parts:
   description: Parts that were looked at.
-  returned: always
+  returned: success, or failed because of what was found
   type: int
 of_parts:
   description: Parts that the snapshot and those it stands on have.
-  returned: always
+  returned: success, or failed because of what was found
   type: int
 bytes:
-  description: Bytes that were read from the store.
-  returned: always
+  description: Bytes of parts that were read from the store.
+  returned: success, or failed because of what was found
   type: int
 files:
-  description: Files that were restored.
-  returned: always
+  description: Files that were restored; 0 at levels that restore nothing.
+  returned: success, or failed because of what was found
   type: int
 details:
   description: What the layer's own check found, such as the number of tensors or records.
-  returned: always
+  returned: success, or failed because of what was found
   type: dict
 created:
   description: When the snapshot was made (RFC 3339, UTC).
-  returned: always
+  returned: success, or failed because of what was found
   type: str
 verified:
   description: When it was verified (RFC 3339, UTC).
-  returned: always
+  returned: success, or failed because of what was found
   type: str
 host:
   description: Where it was verified.
-  returned: always
+  returned: success, or failed because of what was found
   type: str
 seconds:
   description: Duration in seconds.
-  returned: always
+  returned: success, or failed because of what was found
   type: float
+thing:
+  description: What the failure is about, such as a path, an object or an option.
+  returned: failure that a user can act on
+  type: str
+expected:
+  description: What should have been there.
+  returned: failure that a user can act on
+  type: str
+found:
+  description: What was there instead.
+  returned: failure that a user can act on
+  type: str
+hint:
+  description: What to do next. May be empty.
+  returned: failure that a user can act on
+  type: str
 """
 
 import dataclasses

@@ -4,8 +4,7 @@
 
 """A model directory of any size: the tiny trained model itself, or valid shards of random weights.
 
-Random weights have the right names, shapes and headers, and load; what such a model says is noise (some of its
-values are NaN, as random bits are).
+Random weights have the right names, shapes and headers, and load; what such a model says is noise.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ _HEAD_DIM = 32
 _HEADS_A_KEY_VALUE_HEAD = 4
 _TYPICAL_LAYERS = 28
 _ALIGNMENT = 8
+_FINITE = int.from_bytes(b"\xff\xbf" * (_BLOCK // _BYTES_A_VALUE), "little")
 
 Shape = tuple[int, ...]
 
@@ -159,7 +159,8 @@ def _write_safetensors(path: Path, shapes: dict[str, Shape], stream: str) -> Non
     encoded += b" " * (-len(encoded) % _ALIGNMENT)
     with open(path, "wb") as output:
         output.write(struct.pack("<Q", len(encoded)) + encoded)
-        _write_random(output, offset, stream)
+        for block in _random_blocks(offset, stream):
+            output.write(_finite(block))
 
 
 def _write_random(output: BinaryIO, size: int, stream: str) -> None:
@@ -173,6 +174,16 @@ def _random_blocks(size: int, stream: str) -> Iterator[bytes]:
     for number in range(math.ceil(size / _BLOCK)):
         block = hashlib.shake_128(f"{stream} {number}".encode("ascii")).digest(_BLOCK)
         yield block[: size - number * _BLOCK]
+
+
+def _finite(block: bytes) -> bytes:
+    """The same as BF16 values below 2: random bits would make one in 256 infinite, or no number at all.
+
+    That is what the highest bit of the exponent decides, in the second of a value's two bytes. One operation on one
+    huge integer is faster than any loop, and needs no numpy.
+    """
+    mask = _FINITE if len(block) == _BLOCK else _FINITE & ((1 << 8 * len(block)) - 1)
+    return (int.from_bytes(block, "little") & mask).to_bytes(len(block), "little")
 
 
 def _write_json(path: Path, value: Any) -> None:

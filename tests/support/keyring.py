@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from .checkout import find_tool
+
 
 class WatchedProgram:
     """A stand-in for a program that writes down the arguments and environment it was given, then becomes it.
@@ -26,7 +28,7 @@ class WatchedProgram:
     def __init__(self, name: str, directory: Path):
         self.path = str(directory / name)
         self._log = directory / f"{name}.seen"
-        real = shutil.which(name)
+        real = find_tool(name)
         Path(self.path).write_text(
             f"#!/bin/sh\ncat /proc/$$/cmdline /proc/$$/environ >> '{self._log}'\nexec {real} \"$@\"\n"
         )

@@ -36,6 +36,7 @@ class Seaweed:
 
     endpoint     http://127.0.0.1:PORT
     access_key   made up for this server, as is secret_key
+    reader       (access key, secret key) of somebody who may list and read, and not write
     client       a boto3 S3 client
     """
 
@@ -44,6 +45,7 @@ class Seaweed:
         self.volume_size_mb = volume_size_mb
         self.access_key = "AK" + secrets.token_hex(9).upper()
         self.secret_key = secrets.token_urlsafe(30)
+        self.reader = ("AK" + secrets.token_hex(9).upper(), secrets.token_urlsafe(30))
         self.endpoint = ""
         self.port = 0
         self.client: t.Any = None
@@ -104,14 +106,21 @@ class Seaweed:
         self.client.create_bucket(Bucket=name)
         return name
 
-    def rclone_config(self, path: str | os.PathLike[str], name: str = "store", endpoint: str | None = None) -> str:
+    def rclone_config(
+        self,
+        path: str | os.PathLike[str],
+        name: str = "store",
+        endpoint: str | None = None,
+        credentials: tuple[str, str] | None = None,
+    ) -> str:
         """Write an rclone.conf whose remote ``name`` is this server, or a proxy in front of it."""
+        access_key, secret_key = credentials or (self.access_key, self.secret_key)
         settings = {
             "type": "s3",
             "provider": "SeaweedFS",
             "env_auth": "false",
-            "access_key_id": self.access_key,
-            "secret_access_key": self.secret_key,
+            "access_key_id": access_key,
+            "secret_access_key": secret_key,
             "endpoint": endpoint or self.endpoint,
             "force_path_style": "true",
             "region": "us-east-1",
@@ -128,13 +137,12 @@ class Seaweed:
         self.port = self._ports["s3"]
         self.endpoint = f"http://{LOOPBACK}:{self.port}"
         keys = self.data / "s3.json"
-        identity = {
-            "name": "admin",
-            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
+        identities = [
+            _identity("admin", (self.access_key, self.secret_key), "Admin", "Read", "Write", "List", "Tagging"),
+            _identity("reader", self.reader, "Read", "List"),
+        ]
         # Without keys SeaweedFS would let everybody in.
-        _write_private(keys, json.dumps({"identities": [identity]}))
+        _write_private(keys, json.dumps({"identities": identities}))
         with open(self.data / "weed.log", "wb") as log:
             self._process = subprocess.Popen(
                 [find_tool("weed"), *self._arguments(keys, pathlib.Path(self._sockets.name))],
@@ -218,6 +226,11 @@ class Seaweed:
 
 class _Ended(Exception):
     """The server ended by itself while it started."""
+
+
+def _identity(name: str, credentials: tuple[str, str], *actions: str) -> dict[str, t.Any]:
+    access_key, secret_key = credentials
+    return {"name": name, "credentials": [{"accessKey": access_key, "secretKey": secret_key}], "actions": actions}
 
 
 def _write_private(path: pathlib.Path, text: str) -> None:

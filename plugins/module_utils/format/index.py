@@ -16,13 +16,14 @@ import dataclasses
 import json
 import typing as t
 
-from ..errors import IntegrityError
+from ..errors import GuardError, IntegrityError
 from .manifest import Manifest
 from .slicing import require_zstandard
-from .tree import Entry, Skipped
+from .tree import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, Skipped
 
 # A bound on what a damaged frame header can make us allocate; 200,000 entries take 100 MiB.
 _LARGEST = 4 << 30
+_TYPES = (DIRECTORY, FILE, SYMLINK, HARDLINK)
 
 
 @dataclasses.dataclass
@@ -52,9 +53,22 @@ def from_bytes(data: bytes, manifest: Manifest, where: str) -> Index:
     """The index in ``data``; `IntegrityError` where it and the manifest do not tell the same story."""
     zstandard = require_zstandard()
     try:
-        raw = json.loads(zstandard.ZstdDecompressor().decompress(data, max_output_size=_LARGEST))
-    except (zstandard.ZstdError, ValueError) as error:
+        if zstandard.get_frame_parameters(data).content_size > _LARGEST:
+            raise IntegrityError(where, f"an index of at most {_LARGEST} bytes", "more")
+        raw = json.loads(zstandard.ZstdDecompressor().decompress(data))
+    except (zstandard.ZstdError, ValueError, RecursionError) as error:
         raise IntegrityError(where, "an index (zstd over JSON)", f"something else ({error})") from error
+    try:
+        return _checked(raw, manifest, where)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(where, "a complete index", f"one whose fields do not fit ({error!r})") from error
+    except IntegrityError:
+        raise
+    except GuardError as error:  # a name, or an access list
+        raise IntegrityError(where, error.expected, f"{error.thing}: {error.found}", error.hint) from error
+
+
+def _checked(raw: dict[str, t.Any], manifest: Manifest, where: str) -> Index:
     told, found = raw["snapshot"], public_part(manifest)
     different = sorted(name for name in {*told, *found} if told.get(name) != found.get(name))
     if different:
@@ -62,11 +76,39 @@ def from_bytes(data: bytes, manifest: Manifest, where: str) -> Index:
             where, "the manifest that belongs to this index", f"one that differs in {', '.join(different)}",
             "Somebody changed the manifest in the store. Do not trust this snapshot.",
         )  # fmt: skip
-    return Index(
+    index = Index(
         entries=[Entry.from_json(item) for item in raw["entries"]],
         skipped=[Skipped(*item) for item in raw["skipped"]],
-        layer=raw["layer"],
+        layer=dict(raw["layer"]),
     )
+    _check_entries(index.entries, sum(part.length for part in manifest.parts))
+    return index
+
+
+def _check_entries(entries: list[Entry], stream_length: int) -> None:
+    """Names that make a tree, and content that lies in the stream: a restore writes where an index says."""
+    types: dict[str, str] = {}
+    for entry in entries:
+        texts, numbers = (entry.target, entry.owner, entry.group), (entry.uid, entry.gid, entry.mtime_ns, entry.size)
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(n, int) for n in numbers):
+            raise ValueError(f"{entry.path!r} has a field of another type")
+        if entry.path in types:
+            raise ValueError(f"{entry.path!r} is there twice")
+        if entry.type not in _TYPES:
+            raise ValueError(f"{entry.path!r} is of type {entry.type!r}")
+        expected = types.get(entry.path.rpartition("/")[0] or ".") if entry.path != "." else entry.type
+        if expected != DIRECTORY:
+            raise ValueError(f"{entry.path!r} does not follow a directory that it is in")
+        types[entry.path] = entry.type
+        for extent in entry.extents:
+            inside = min(extent.offset, extent.length) >= 0 and extent.offset + extent.length <= entry.size
+            if entry.type != FILE or not inside or not 0 <= extent.position <= stream_length - extent.length:
+                raise ValueError(f"{entry.path!r} has content where none can be")
+    for entry in entries:
+        if entry.type == HARDLINK and types.get(entry.target) != FILE:
+            raise ValueError(f"{entry.path!r} is another name of {entry.target!r}, which is no file of this index")
+    if "." not in types:
+        raise ValueError("the root is not there")
 
 
 def public_part(manifest: Manifest) -> dict[str, t.Any]:

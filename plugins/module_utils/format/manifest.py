@@ -13,6 +13,7 @@ comes from a store that anybody may have written to: it is checked as hostile.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import re
 import secrets
@@ -25,8 +26,9 @@ KIND = "guardops.qwen3guard snapshot"
 LAYERS = ("model", "config", "logs")
 FULL, INCREMENT = "full", "increment"
 
-_SNAPSHOT = re.compile(r"\A(\d{6,12})-([0-9a-f]{8})\Z")
-_OBJECT = re.compile(r"\A(part-\d{5,9}(\.zst)?|index)\.gpg\Z")
+_SNAPSHOT = re.compile(r"\A([0-9]{6,12})-([0-9a-f]{8})\Z")
+_OBJECT = re.compile(r"\A(part-[0-9]{5,9}(\.zst)?|index)\.gpg\Z")
+_TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 _SHA256 = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
@@ -94,7 +96,7 @@ def parse(data: bytes, where: str, instance: str, layer: str, snapshot: str) -> 
     """The manifest in ``data``, which must be the one of that snapshot; `IntegrityError` otherwise."""
     try:
         raw = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(where, "a manifest in JSON", f"{len(data)} bytes that are not ({error})") from error
     if not isinstance(raw, dict) or raw.get("kind") != KIND:
         raise IntegrityError(where, f"a manifest (kind {KIND!r})", "another document")
@@ -112,7 +114,7 @@ def parse(data: bytes, where: str, instance: str, layer: str, snapshot: str) -> 
             layer=layer,
             snapshot=snapshot,
             type=_one_of(raw["type"], (FULL, INCREMENT)),
-            created=_matching(raw["created"], re.compile(r"\A[0-9TZ:.+-]{10,40}\Z")),
+            created=_time(raw["created"]),
             base=_matching(raw["base"], _SNAPSHOT),
             parent=_matching(raw["parent"], _SNAPSHOT) if raw["parent"] else "",
             key=_of_type(raw["key"], dict),
@@ -131,6 +133,8 @@ def parse(data: bytes, where: str, instance: str, layer: str, snapshot: str) -> 
 
 def _check_chain(manifest: Manifest) -> None:
     """Parts lie end to end, and a chain leads back in numbers."""
+    if manifest.index.name != "index.gpg":
+        raise ValueError("an index of another name")
     position = 0
     for number, part in enumerate(manifest.parts):
         suffix = ".zst.gpg" if part.codec == "zstd" else ".gpg"
@@ -140,7 +144,9 @@ def _check_chain(manifest: Manifest) -> None:
     if manifest.type == FULL:
         if manifest.base != manifest.snapshot or manifest.parent:
             raise ValueError("a full that stands on another snapshot")
-    elif not (snapshot_number(manifest.base) or 0) <= (snapshot_number(manifest.parent) or 0) < manifest.number:
+        return
+    base, parent = snapshot_number(manifest.base) or 0, snapshot_number(manifest.parent) or 0
+    if not manifest.parent or not base <= parent < manifest.number:
         raise ValueError("an increment that stands on a later snapshot")
 
 
@@ -159,6 +165,11 @@ def _matching(value: t.Any, pattern: re.Pattern[str]) -> str:
     if not isinstance(value, str) or not pattern.match(value):
         raise ValueError(f"{value!r:.80}")
     return value
+
+
+def _time(value: t.Any) -> str:
+    datetime.datetime.fromisoformat(_matching(value, _TIME)[:-1])
+    return str(value)
 
 
 def _one_of(value: t.Any, allowed: tuple[str, ...]) -> str:

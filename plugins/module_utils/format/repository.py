@@ -101,13 +101,17 @@ class Repository:
     def verdicts(self, layer: str, snapshot: str) -> dict[str, dict[str, t.Any]]:
         """The newest verdict of each level of verification."""
         name = self._verdict_name(layer, snapshot)
+        where = self.store.full_name(name)
         try:
             raw = json.loads(self.store.read(name, _MANIFEST_LIMIT))
         except NotStored:
             return {}
-        except ValueError as error:
-            raise IntegrityError(self.store.full_name(name), "verdicts in JSON", str(error)) from error
-        return dict(raw.get("verdicts", {}))
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(where, "verdicts in JSON", str(error)) from error
+        verdicts = raw.get("verdicts") if isinstance(raw, dict) else None
+        if not isinstance(verdicts, dict) or not all(isinstance(verdict, dict) for verdict in verdicts.values()):
+            raise IntegrityError(where, "verdicts by level", "another document")
+        return verdicts
 
     def all_verdicts(self, layer: str) -> dict[str, dict[str, dict[str, t.Any]]]:
         """Verdicts by snapshot and level. One that cannot be read counts as none."""

@@ -14,22 +14,17 @@ saved offset); where the inode is new, by the hashes of all that was saved of th
 
 from __future__ import annotations
 
-import bz2
-import contextlib
 import dataclasses
-import gzip
 import hashlib
-import lzma
+import io
+import itertools
 import os
+import re
 import tempfile
 import typing as t
-import zlib
 
-from .slicing import require_zstandard
+from .compressed import PLAIN, Unfinished, encoding_of, plain_reader, read_fully, read_some
 from .tree import Entry, Tree
-
-PLAIN = "plain"
-ENCODINGS = {".gz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
 
 _MARK_BYTES = 4096
 _CHUNK = 1 << 20
@@ -44,27 +39,29 @@ class Stream:
     identity: tuple[int, ...] = ()  # of that file: device, inode, size, mtime_ns, ctime_ns
     encoding: str = PLAIN  # of that file
     raw: bool = False  # this chain of snapshots holds the file as it is, compressed
-    offset: int = 0  # plain bytes saved, up to the end of a line
+    offset: int = 0  # plain bytes saved, up to the end of a line; of a raw one its own bytes
     # (length, SHA-256) of all that is saved, in order; of the compressed file where it is kept raw
     segments: list[tuple[int, str]] = dataclasses.field(default_factory=list)
-    head: str = ""  # SHA-256 of the first line
+    heads: list[str] = dataclasses.field(default_factory=list)  # what it is looked up by: see `beginnings`
     mark: tuple[int, str] = (0, "")  # (bytes of the file it speaks for, hash)
     present: bool = True  # its file was there at the last snapshot
+    # (length, SHA-256) of the files that repeated its beginning at the last snapshot
+    copies: list[tuple[int, str]] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, t.Any]:
-        """A JSON object."""
-        return dataclasses.asdict(self)
+        """A JSON object. Not `dataclasses.asdict`: that copies every hash of 10,000 logs."""
+        return dict(vars(self))
 
     @classmethod
     def from_json(cls, raw: dict[str, t.Any]) -> Stream:
         """The reverse."""
-        raw = {**raw, "identity": tuple(raw["identity"]), "mark": tuple(raw["mark"])}
-        return cls(**{**raw, "segments": [(length, digest) for length, digest in raw["segments"]]})
+        pairs = {name: [(length, digest) for length, digest in raw[name]] for name in ("segments", "copies")}
+        return cls(**{**raw, **pairs, "identity": tuple(raw["identity"]), "mark": tuple(raw["mark"])})
 
 
 @dataclasses.dataclass
 class Located:
-    """A stream and the file that holds it now. ``start`` to ``end`` of the plain content is new."""
+    """A stream and the file that holds it now. ``start`` to ``end`` of the content is new."""
 
     stream: Stream
     entry: Entry
@@ -82,126 +79,176 @@ class Resolution:
     gone: list[Stream] = dataclasses.field(default_factory=list)
     copies: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, path of what it repeats)
     unfinished: list[str] = dataclasses.field(default_factory=list)  # being compressed right now
-
-
-class _Unfinished(Exception):
-    """A compressed file without an end."""
-
-
-def encoding_of(path: str) -> str:
-    """By the name's suffix, as logrotate gives it."""
-    return next((name for suffix, name in ENCODINGS.items() if path.endswith(suffix)), PLAIN)
-
-
-def plain_name(path: str) -> str:
-    """The name without a compression's suffix."""
-    return next((path[: -len(suffix)] for suffix in ENCODINGS if path.endswith(suffix)), path)
+    # Files that begin like a saved log and go on otherwise: cut back after a power cut, packed anew, set back
+    # to an older backup. No increment can tell which of their records it has; a full need not.
+    forked: list[str] = dataclasses.field(default_factory=list)
 
 
 def resolve(tree: Tree, files: t.Sequence[Entry], known: t.Sequence[Stream], scratch: str) -> Resolution:
     """Tell which stream each file holds. ``scratch`` is a directory for unpacked lines, the caller's to remove."""
-    found = Resolution()
-    by_inode = {stream.identity[:2]: stream for stream in known if stream.present}
-    strangers = []
-    for entry in files:
-        stream = by_inode.get(entry.identity[:2])
-        if stream is not None and _continues(tree, entry, stream):
-            found.located.append(_grown(tree, entry, stream))
-        else:
-            strangers.append(entry)
-    taken = {item.stream.number for item in found.located}
-    lost = _by_head([stream for stream in known if stream.number not in taken])
-    here = {item.stream.number: item for item in found.located}
-    heads = _by_head([item.stream for item in found.located])
-    number = max((stream.number for stream in known), default=0)
-    for entry in sorted(strangers, key=_plain_first):
-        try:
-            head = first_line(tree, entry)
-            item = _moved(tree, entry, lost.get(head, ()), scratch)
-            if item is None and head:
-                original = _original(tree, entry, heads.get(head, ()), here)
-                if original is not None:
-                    found.copies.append((entry.path, original))
-                    continue
-        except _Unfinished:
-            found.unfinished.append(entry.path)
-            continue
-        if item is None:
-            number += 1
-            encoding = encoding_of(entry.path)
-            stream = Stream(number, entry.path, encoding=encoding, raw=encoding != PLAIN, head=head)
-            item = _grown(tree, entry, stream)
-        else:
-            lost[head] = [stream for stream in lost[head] if stream.number != item.stream.number]
-        found.located.append(item)
-        here[item.stream.number] = item
-        if item.stream.head:
-            heads.setdefault(item.stream.head, []).append(item.stream)
-    held = {item.stream.number for item in found.located}
-    found.gone = [dataclasses.replace(stream, present=False) for stream in known if stream.number not in held]
-    return found
+    return _Resolver(tree, known, scratch).resolve(files)
 
 
-def _plain_first(entry: Entry) -> tuple[bool, int, bytes]:
+def free_name(path: str, taken: t.Container[str], number: int) -> str:
+    """``path``, or where another file has that name the same with the stream's number behind it."""
+    for suffix in itertools.chain(["", f".stream-{number}"], (f".stream-{number}.{n}" for n in itertools.count(2))):
+        if path + suffix not in taken:
+            return path + suffix
+    raise AssertionError("names never end")
+
+
+class _Resolver:
+    """One run of `resolve`."""
+
+    def __init__(self, tree: Tree, known: t.Sequence[Stream], scratch: str):
+        self.tree, self.known, self.scratch = tree, known, scratch
+        self.found = Resolution()
+        self.located: dict[int, Located] = {}
+        self.by_head: dict[str, list[Stream]] = {}  # all known streams
+        self.here: dict[str, list[int]] = {}  # the located ones, by head
+        self.strange: list[tuple[Entry, list[str]]] = []  # files of no known stream
+        self.number = max((stream.number for stream in known), default=0)
+        for stream in known:
+            for head in stream.heads:
+                self.by_head.setdefault(head, []).append(stream)
+
+    def resolve(self, files: t.Sequence[Entry]) -> Resolution:
+        # The tree lies on one device, whose number may be another after a restart.
+        by_inode = {stream.identity[1]: stream for stream in self.known if stream.present}
+        strangers = []
+        for entry in files:
+            stream = by_inode.get(entry.identity[1])
+            if stream is not None and _continues(self.tree, entry, stream):
+                self._hold(_grown(self.tree, entry, stream))
+            else:
+                strangers.append((entry, encoding_of(self.tree, entry)))
+        for entry, encoding in sorted(strangers, key=_plain_first):
+            try:
+                self._place(entry, encoding)
+            except Unfinished:
+                self.found.unfinished.append(entry.path)
+        self.found.located = list(self.located.values())
+        lost = [stream for stream in self.known if stream.number not in self.located and stream.segments]
+        self.found.gone = [dataclasses.replace(stream, present=False) for stream in lost]
+        for entry, heads in self.strange:
+            # A beginning that several logs share (a heading, say) proves nothing.
+            suspects = [self.by_head[head][0] for head in heads if len(self.by_head.get(head, ())) == 1]
+            if any(stream.number not in self.located and stream.segments for stream in suspects):
+                self.found.forked.append(entry.path)
+        return self.found
+
+    def _hold(self, item: Located) -> None:
+        self.located[item.stream.number] = item
+        for head in item.stream.heads:
+            self.here.setdefault(head, []).append(item.stream.number)
+
+    def _place(self, entry: Entry, encoding: str) -> None:
+        """Find out what a file holds whose inode says nothing."""
+        heads = beginnings(self.tree, entry)
+        if self._is_moved(entry, encoding, heads):
+            return
+        if any(self._is_copy(entry, encoding, number) for number in self._alike(heads)):
+            return
+        self.strange.append((entry, heads))
+        self.number += 1
+        self._hold(_new(self.tree, entry, encoding, self.number))
+
+    def _is_moved(self, entry: Entry, encoding: str, heads: list[str]) -> bool:
+        """Whether the file holds a lost stream, or is a copy that was made of it."""
+        lost = {s.number: s for head in heads for s in self.by_head.get(head, ()) if s.number not in self.located}
+        # The longest first: one log may begin with all that was ever saved of another.
+        for stream in sorted(lost.values(), key=lambda stream: -stream.offset):
+            item = _holding(self.tree, entry, encoding, stream, self.scratch)
+            if item is not None:
+                self._hold(item)
+                return True
+        for stream in lost.values():
+            if stream.copies and _content(self.tree, entry) in stream.copies:
+                # A copy of a log that had grown since, and is gone now: all of this is saved.
+                self.found.copies.append((entry.path, stream.path))
+                return True
+        return False
+
+    def _alike(self, heads: list[str]) -> list[int]:
+        """Located streams that may begin with all of a file with these heads, or it with all of them."""
+        longer = self.here.get(heads[-1], []) if heads else []
+        shorter = [n for head in heads for n in self.here.get(head, ()) if self.located[n].stream.heads[-1] == head]
+        return list(dict.fromkeys([*longer, *shorter]))
+
+    def _is_copy(self, entry: Entry, encoding: str, number: int) -> bool:
+        """Whether one of the two files repeats the other; the longer one then holds the stream."""
+        other = self.located[number]
+        length, digest, longer = _compare(self.tree, entry, other.entry)
+        if not longer:
+            if digest:
+                other.stream.copies.append((length, digest))
+                self.found.copies.append((entry.path, other.entry.path))
+            return bool(digest)
+        if other.stream.segments:
+            item = _holding(self.tree, entry, encoding, other.stream, self.scratch)
+            if item is None:  # kept as it was compressed: what it says is stored in a form that cannot go on
+                self.found.forked.append(entry.path)
+                return False
+        else:
+            item = _new(self.tree, entry, encoding, number)
+        self.found.copies.append((other.entry.path, entry.path))
+        self._hold(item)
+        return True
+
+
+def _plain_first(stranger: tuple[Entry, str]) -> tuple[bool, int, bytes]:
     """Plain files before compressed ones, long before short: a copy is met after what it repeats."""
-    return (encoding_of(entry.path) != PLAIN, -entry.size, os.fsencode(entry.path))
-
-
-def _by_head(streams: t.Iterable[Stream]) -> dict[str, list[Stream]]:
-    heads: dict[str, list[Stream]] = {}
-    for stream in streams:
-        if stream.head:
-            heads.setdefault(stream.head, []).append(stream)
-    return heads
+    entry, encoding = stranger
+    return (encoding != PLAIN, -entry.size, os.fsencode(entry.path))
 
 
 def _continues(tree: Tree, entry: Entry, stream: Stream) -> bool:
     """Whether the file with the stream's inode still is the stream's (an inode is used again after a removal)."""
     if entry.identity == stream.identity:
         return True
-    if encoding_of(entry.path) != stream.encoding or entry.size < stream.mark[0]:
+    if not stream.segments or entry.size < stream.mark[0]:
         return False
-    if stream.encoding != PLAIN and entry.size != stream.mark[0]:
+    if stream.encoding != PLAIN and not stream.raw and entry.size != stream.mark[0]:
         return False
     return mark(tree, entry, stream.mark[0]) == stream.mark
 
 
+def _new(tree: Tree, entry: Entry, encoding: str, number: int) -> Located:
+    return _grown(tree, entry, Stream(number, entry.path, encoding=encoding, raw=encoding != PLAIN))
+
+
 def _grown(tree: Tree, entry: Entry, stream: Stream) -> Located:
-    """The stream at its place, with what follows the saved offset in whole lines."""
-    head = stream.head or first_line(tree, entry)
-    stream = dataclasses.replace(stream, path=entry.path, present=True, encoding=encoding_of(entry.path), head=head)
-    if stream.encoding != PLAIN:
-        return Located(stream, entry, stream.offset, stream.offset)
-    if entry.identity == stream.identity and entry.size == stream.offset:
-        return Located(stream, entry, stream.offset, stream.offset)
-    end = line_end(tree, entry, stream.offset)
-    return Located(stream, entry, stream.offset, end, torn=entry.size - end)
+    """The stream at its place, with what follows the saved offset: in whole lines, or raw as it is."""
+    start = stream.offset
+    stream = dataclasses.replace(stream, path=entry.path, present=True, copies=[])
+    if entry.identity == stream.identity:
+        return Located(stream, entry, start, start, torn=0 if stream.encoding != PLAIN else entry.size - start)
+    rest = entry.size if stream.raw else start  # a compressed file goes on only where it is kept as it is
+    end = line_end(tree, entry, start) if stream.encoding == PLAIN else rest
+    if len(stream.heads) < 2 and end > start:
+        stream.heads = beginnings(tree, entry, None if stream.raw else end)
+    return Located(stream, entry, start, end, torn=entry.size - end if stream.encoding == PLAIN else 0)
 
 
-def _moved(tree: Tree, entry: Entry, candidates: t.Iterable[Stream], scratch: str) -> Located | None:
-    """The lost stream that this file holds from its first byte on, if there is one."""
-    encoding = encoding_of(entry.path)
-    for stream in candidates:
-        if not stream.segments or (stream.raw and encoding != stream.encoding):
-            continue
-        with plain_reader(tree, entry, as_it_is=stream.raw) as reader:
-            if not all(_next_is(reader, length, digest) for length, digest in stream.segments):
-                continue
-            stream = dataclasses.replace(stream, path=entry.path, present=True, encoding=encoding)
-            if stream.raw:
-                return Located(stream, entry, stream.offset, stream.offset)
-            if encoding == PLAIN:
-                end = line_end(tree, entry, stream.offset)
-                return Located(stream, entry, stream.offset, end, torn=entry.size - end)
-            unpacked, length = _unpack_rest(reader, scratch, stream.offset)
-            return Located(stream, entry, stream.offset, stream.offset + length, unpacked)
-    return None
+def _holding(tree: Tree, entry: Entry, encoding: str, stream: Stream, scratch: str) -> Located | None:
+    """The stream in this file, if it holds all that was saved of it from the first byte on."""
+    if not stream.segments or (stream.raw and encoding != stream.encoding):
+        return None
+    with plain_reader(tree, entry, as_it_is=stream.raw) as reader:
+        if not all(_next_is(reader, length, digest) for length, digest in stream.segments):
+            return None
+        stream = dataclasses.replace(stream, encoding=encoding)
+        if stream.raw or encoding == PLAIN:
+            return _grown(tree, entry, dataclasses.replace(stream, identity=()))
+        unpacked, length = _unpack_rest(reader, scratch, stream.offset)
+        stream = dataclasses.replace(stream, path=entry.path, present=True, copies=[])
+        return Located(stream, entry, stream.offset, stream.offset + length, unpacked)
 
 
-def _next_is(reader: t.IO[bytes], length: int, digest: str) -> bool:
+def _next_is(reader: io.BufferedIOBase, length: int, digest: str) -> bool:
     seen = hashlib.sha256()
     while length:
-        data = _read(reader, min(_CHUNK, length))
+        data = read_some(reader, min(_CHUNK, length))
         if not data:
             return False
         seen.update(data)
@@ -209,39 +256,66 @@ def _next_is(reader: t.IO[bytes], length: int, digest: str) -> bool:
     return seen.hexdigest() == digest
 
 
-def _unpack_rest(reader: t.IO[bytes], scratch: str, offset: int) -> tuple[str, int]:
+def _unpack_rest(reader: io.BufferedIOBase, scratch: str, offset: int) -> tuple[str, int]:
     """(path, bytes): what is left of the plain content, at its own offset in a sparse file."""
     fd, path = tempfile.mkstemp(dir=scratch)
     length = 0
     with os.fdopen(fd, "wb") as out:
         out.seek(offset)
-        while data := _read(reader, _CHUNK):
+        while data := read_some(reader, _CHUNK):
             out.write(data)
             length += len(data)
     return path, length
 
 
-def _original(tree: Tree, entry: Entry, candidates: t.Iterable[Stream], here: dict[int, Located]) -> str | None:
-    """The path of the file that this one repeats: all its bytes, from the first on."""
-    for stream in candidates:
-        other = here[stream.number].entry
-        with plain_reader(tree, entry) as copy, plain_reader(tree, other) as original:
-            while data := _read(copy, _CHUNK):
-                if _read_fully(original, len(data)) != data:
-                    break
-            else:
-                return other.path
-    return None
-
-
-def first_line(tree: Tree, entry: Entry) -> str:
-    """SHA-256 of the first line, or of its first 4,096 bytes; empty where there is no whole line yet."""
+def _content(tree: Tree, entry: Entry) -> tuple[int, str]:
+    """(length, SHA-256) of all the plain content."""
+    seen, length = hashlib.sha256(), 0
     with plain_reader(tree, entry) as reader:
-        data = _read_fully(reader, _MARK_BYTES)
-    line, newline, _rest = data.partition(b"\n")
-    if not newline and len(data) < _MARK_BYTES:
-        return ""
-    return hashlib.sha256(line + newline).hexdigest()
+        while data := read_some(reader, _CHUNK):
+            seen.update(data)
+            length += len(data)
+    return length, seen.hexdigest()
+
+
+def _compare(tree: Tree, one: Entry, other: Entry) -> tuple[int, str, bool]:
+    """(length, SHA-256, False) of ``one`` where ``other`` begins with all of it; (0, "", True) where it goes on
+    after all of ``other``; (0, "", False) where they differ."""
+    seen, length = hashlib.sha256(), 0
+    with plain_reader(tree, one) as mine, plain_reader(tree, other) as theirs:
+        while data := read_fully(mine, _CHUNK):
+            try:
+                same = read_fully(theirs, len(data))
+            except Unfinished:  # kept raw, as far as it goes
+                same = b""
+            if same != data:
+                return 0, "", data.startswith(same)
+            seen.update(data)
+            length += len(data)
+    return length, seen.hexdigest(), False
+
+
+def beginnings(tree: Tree, entry: Entry, until: int | None = None) -> list[str]:
+    """What a log is looked up by: hashes of its first line and of its first two, or of its first 4,096 bytes where
+    a line is longer. None where there is no whole line yet. ``until`` leaves out what follows that offset.
+    """
+    data = b""
+    with plain_reader(tree, entry) as reader:
+        try:
+            while len(data) < _MARK_BYTES and (more := read_some(reader, _MARK_BYTES - len(data))):
+                data += more
+        except Unfinished:
+            if b"\n" not in data:
+                raise
+    data = data[:until]
+    ends = [match.end() for match in re.finditer(rb"\n", data)][:2]
+    if len(ends) < 2 and len(data) == _MARK_BYTES and _MARK_BYTES not in ends:
+        ends.append(_MARK_BYTES)
+    if not ends and encoding_of(tree, entry) != PLAIN:
+        with plain_reader(tree, entry, as_it_is=True) as reader:  # no line in it, but bytes of its own
+            data = read_fully(reader, _MARK_BYTES)
+        ends = [len(data)]
+    return [hashlib.sha256(data[:end]).hexdigest()[:32] for end in ends]
 
 
 def mark(tree: Tree, entry: Entry, length: int) -> tuple[int, str]:
@@ -269,39 +343,3 @@ def line_end(tree: Tree, entry: Entry, start: int) -> int:
     finally:
         os.close(fd)
     return start
-
-
-@contextlib.contextmanager
-def plain_reader(tree: Tree, entry: Entry, as_it_is: bool = False) -> t.Iterator[t.IO[bytes]]:
-    """The file's content, decompressed where its name says that it is compressed."""
-    encoding = PLAIN if as_it_is else encoding_of(entry.path)
-    with os.fdopen(tree.open_file(entry), "rb") as raw:
-        if encoding == "gzip":
-            yield t.cast(t.IO[bytes], gzip.GzipFile(fileobj=raw))
-        elif encoding == "xz":
-            yield t.cast(t.IO[bytes], lzma.LZMAFile(raw))
-        elif encoding == "bzip2":
-            yield t.cast(t.IO[bytes], bz2.BZ2File(raw))
-        elif encoding == "zstd":
-            yield t.cast(t.IO[bytes], require_zstandard().ZstdDecompressor().stream_reader(raw))
-        else:
-            yield raw
-
-
-def _read(reader: t.IO[bytes], length: int) -> bytes:
-    try:
-        return reader.read(length)
-    except (EOFError, lzma.LZMAError, zlib.error) as error:
-        raise _Unfinished() from error
-    except OSError as error:
-        if error.errno is None:  # how gzip and bz2 say that the data is not theirs
-            raise _Unfinished() from error
-        raise
-
-
-def _read_fully(reader: t.IO[bytes], length: int) -> bytes:
-    chunks = []
-    while length and (data := _read(reader, length)):
-        chunks.append(data)
-        length -= len(data)
-    return b"".join(chunks)

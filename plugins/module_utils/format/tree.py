@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import errno
 import functools
 import grp
 import os
@@ -29,7 +30,7 @@ FILE, DIRECTORY, SYMLINK, HARDLINK = "file", "directory", "symlink", "hardlink"
 
 
 # Set by the system for its own ends; restoring them is neither possible nor wanted.
-_FOREIGN_XATTRS = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
+FOREIGN_XATTRS = ("security.selinux", "security.ima", "security.evm", "system.nfs4_acl")
 
 
 class Extent(t.NamedTuple):
@@ -94,7 +95,7 @@ class Entry:
 
     @classmethod
     def from_json(cls, raw: dict[str, t.Any]) -> Entry:
-        """The reverse of `to_json`; the index is authentic, so that only its names are checked."""
+        """The reverse of `to_json`. `index` checks what the entries say together."""
         xattrs = {name: base64.b64decode(value) for name, value in raw.get("xattrs", {}).items()}
         for key, name in (("acl", ACL_ACCESS), ("default_acl", ACL_DEFAULT)):
             if key in raw:
@@ -237,7 +238,7 @@ def identity(status: os.stat_result) -> tuple[int, int, int, int, int]:
 
 def _attributes(path: str, follow_symlinks: bool) -> dict[str, bytes]:
     found = read_xattrs(path, follow_symlinks=follow_symlinks)
-    return {name: value for name, value in found.items() if name not in _FOREIGN_XATTRS}
+    return {name: value for name, value in found.items() if name not in FOREIGN_XATTRS}
 
 
 def _data_map(directory_fd: int, name: str, size: int) -> list[tuple[int, int]]:
@@ -249,8 +250,10 @@ def _data_map(directory_fd: int, name: str, size: int) -> list[tuple[int, int]]:
         while end < size:
             try:
                 start = os.lseek(fd, end, os.SEEK_DATA)
-            except OSError:  # ENXIO: only a hole is left
-                break
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    break
+                return [(0, size)]
             end = os.lseek(fd, start, os.SEEK_HOLE)
             ranges.append((start, min(end, size) - start))
     finally:
@@ -304,6 +307,11 @@ class Tree:
             return os.open(entry.source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fd = self.open(entry.path, os.O_RDONLY | os.O_NONBLOCK)
+        except PermissionError as error:
+            raise GuardError(
+                os.path.join(self.root, entry.path), "a file that can be read", error.strerror or str(error),
+                "Run as root (become), or as a user who may read the whole layer.",
+            ) from error  # fmt: skip
         except OSError as error:
             raise SourceChanged(
                 os.path.join(self.root, entry.path), "the file that was listed", error.strerror or str(error)

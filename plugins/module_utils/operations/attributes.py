@@ -30,6 +30,7 @@ _WORTH_A_PROCESS = 5_000
 _SPLIT_FROM = 64
 _LONGEST_NAME = 255
 _NO_XATTRS: dict[str, bytes] = {}
+_ONLY_ACCESS = [ACL_ACCESS]
 
 ABSENT = "absent"
 PRESENT = "present"
@@ -178,7 +179,8 @@ def _read_piece(root: str, listing: dict[str, list[str]], number: int, count: in
     with Directories(root) as directories:
         for position, (prefix, names) in enumerate(listing.items()):
             if len(names) >= _SPLIT_FROM:
-                share = names[len(names) * number // count:len(names) * (number + 1) // count]
+                first, end = (len(names) * worker // count for worker in (number, number + 1))
+                share = names[first:end]
             else:
                 share = names if position % count == number else []
             text = b""
@@ -207,11 +209,13 @@ def _read_directory(prefix: str, names: list[str], piece: _Piece, cache: dict[tu
                     raise
                 present = []
             mode = status.st_mode
-            if present:
+            if not present:  # most files by far: nothing is made for them that is not needed
+                xattrs, access, default = _NO_XATTRS, None, None
+            elif present == _ONLY_ACCESS:
+                xattrs, access, default = _NO_XATTRS, read_values(name, present).get(ACL_ACCESS), None
+            else:
                 xattrs = read_values(name, [xattr for xattr in present if own_xattr(xattr)])
                 access, default = xattrs.pop(ACL_ACCESS, None), xattrs.pop(ACL_DEFAULT, None)
-            else:  # most files by far: nothing is made for them that is not needed
-                xattrs, access, default = _NO_XATTRS, None, None
             key = (mode, status.st_uid, status.st_gid, access, default)
             block = cache.get(key)
             if block is None:

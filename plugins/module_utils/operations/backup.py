@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import time
 import typing as t
 
 from ..errors import SourceChanged
 from ..format.manifest import FULL, INCREMENT, Manifest
-from ..format.repository import Listed
+from ..format.repository import MANIFEST, Listed
 from ..format.streams import Stream
-from ..format.tree import DIRECTORY, FILE, Entry
+from ..format.tree import DIRECTORY, FILE, Entry, Skipped
 from ..services.git import GitRepository
 from . import snapshots
 from .contents import Change
@@ -97,7 +96,8 @@ def _backup_model(session: Session, options: Options) -> Outcome:
     if not reason:
         return _unchanged(listed)
     plan = Plan(options.path, entries, skipped)
-    return _take(session, options, plan, listed, reason, changes, {"fingerprint": fingerprint(entries)})
+    state = {"fingerprint": fingerprint(entries)}
+    return _take(session, options, plan, listed, reason, changes, lambda manifest: _tree_state(manifest, state))
 
 
 def _backup_config(session: Session, options: Options) -> Outcome:
@@ -112,12 +112,10 @@ def _backup_config(session: Session, options: Options) -> Outcome:
         commit = git.commit("Configuration changed") or ""
         # Committing makes .git, and nothing else: but what was committed is what was there just now.
         entries, skipped = scan_layer(options.path, "config", exclude=(".git", PRIVATE))
+    if os.path.lexists(os.path.join(options.path, PRIVATE)):
+        skipped.append(Skipped(PRIVATE, "a name that this collection uses for itself"))
     head = git.head() or ""
     left_out = [f"not in Git: {path} ({why})" for path, why in git.left_out()]
-    pushed = False
-    if options.git_remote and not session.dry:
-        git.push(options.git_remote, options.git_branch, options.git_ssh_key_file or None)
-        pushed = True
     listed = session.repository.listed("config")
     reason, changes = _why(session, options, entries, listed, lambda layer: layer.get("git", {}).get("head") == head)
     if dirty and session.dry:
@@ -125,15 +123,17 @@ def _backup_config(session: Session, options: Options) -> Outcome:
     if not reason:
         outcome = _unchanged(listed)
     else:
-        session.prepare()
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(session.state_path("x"))) as scratch:
+        with session.scratch("bundle") as scratch:
             plan = Plan(options.path, entries, skipped)
             if not session.dry:
                 _add_bundle(git, plan, scratch)
-            outcome = _take(
-                session, options, plan, listed, reason, changes, {"fingerprint": fingerprint(entries), "head": head}
-            )
-    outcome.commit, outcome.pushed = commit, pushed
+            state = {"fingerprint": fingerprint(entries), "head": head}
+            outcome = _take(session, options, plan, listed, reason, changes, lambda made: _tree_state(made, state))
+    if options.git_remote and not session.dry:
+        # After the snapshot: a Git server that is down must not keep the configuration out of the repository.
+        git.push(options.git_remote, options.git_branch, options.git_ssh_key_file or None)
+        outcome.pushed = True
+    outcome.commit = commit
     outcome.changed = outcome.changed or bool(commit)
     outcome.diff = diff + outcome.diff
     outcome.not_checked += left_out
@@ -167,9 +167,10 @@ def _why(
     if known and state.get("fingerprint") == fingerprint(entries) and same_layer({"git": state}):
         return "", []
     opened = snapshots.usable_index(session, newest)
-    if opened is None:
-        return "the newest snapshot cannot be read here", []
-    manifest, index = opened
+    if isinstance(opened, snapshots.Unreadable):
+        session.warn(opened.warning)
+        return opened.reason, []
+    manifest, index = opened.manifest, opened.index
     indexed = [entry for entry in index.entries if entry.path.split("/")[0] != PRIVATE]
     session.progress.begin("comparing", sum(entry.size for entry in entries))
     changes = differences(options.path, entries, indexed, session.workers)
@@ -195,7 +196,7 @@ def _unchanged(listed: list[Listed]) -> Outcome:
 
 def _take(
     session: Session, options: Options, plan: Plan, listed: list[Listed], reason: str, changes: list[Change],
-    state: dict[str, t.Any],
+    state_after: t.Callable[[Manifest], dict[str, t.Any]],
 ) -> Outcome:  # fmt: skip
     outcome = Outcome(changed=True, type=plan.type, reason=reason)
     outcome.skipped = [{"path": item.path, "reason": item.reason} for item in plan.skipped]
@@ -206,13 +207,18 @@ def _take(
         return outcome
     taken = take(session, plan, next_number(listed), options.part_size)
     _tell(outcome, taken)
-    session.save_state("state", {**state, **_saved_as(session, taken.manifest)})
+    session.save_state("state", state_after(taken.manifest))
     return outcome
 
 
-def _saved_as(session: Session, manifest: Manifest) -> dict[str, t.Any]:
-    objects = session.repository.store.list(session.repository.name(session.layer, manifest.snapshot))
-    return {"snapshot": manifest.snapshot, "objects": objects}
+def _tree_state(manifest: Manifest, state: dict[str, t.Any]) -> dict[str, t.Any]:
+    return {"snapshot": manifest.snapshot, "objects": _objects(manifest), **state}
+
+
+def _objects(manifest: Manifest) -> dict[str, int]:
+    """What the store lists of the snapshot from now on."""
+    sizes = {part.name: part.size for part in [*manifest.parts, manifest.index]}
+    return {**sizes, MANIFEST: len(manifest.to_bytes())}
 
 
 def _tell(outcome: Outcome, taken: Taken) -> None:
@@ -232,23 +238,23 @@ def _backup_logs(session: Session, options: Options) -> Outcome:
     kind, reason = FULL, why_full or "a full was asked for"
     if options.type != FULL and not why_full:
         kind, reason = INCREMENT, "new lines"
-    session.prepare()
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(session.state_path("x"))) as scratch:
+    with session.scratch("unpacked") as scratch:
         session.progress.begin("looking for new lines")
-        planned = plan_logs(options.path, known, chain, kind, scratch)
+        planned = plan_logs(options.path, known, list(chain), kind, scratch)
+        if kind == INCREMENT and planned.forked:
+            kind, reason = FULL, f"{planned.forked[0]} begins like a log that was saved, and goes on otherwise"
+            planned = plan_logs(options.path, (), (), kind, scratch)
         if kind == INCREMENT and not planned.new_bytes:
             outcome = _unchanged(listed)
             planned.plan.finish()
-            state = {"chain": chain, "streams": [stream.to_json() for stream in planned.streams]}
-            if not session.dry:
-                objects = {item.snapshot: item.objects for item in listed}
-                session.save_state("state", {**state, "snapshot": chain[-1], "objects": objects[chain[-1]]})
+            if not session.dry and not _same_streams(planned.streams, known):
+                session.save_state("state", _logs_state(chain, planned.streams))
         else:
-            outcome = _take(session, options, planned.plan, listed, reason, [], {})
-            if not session.dry:
-                chain = [outcome.snapshot] if kind == FULL else [*chain, outcome.snapshot]
-                state = {"chain": chain, "streams": [stream.to_json() for stream in planned.streams]}
-                session.save_state("state", {**session.load_state("state"), **state})
+            before = chain if kind == INCREMENT else {}
+            outcome = _take(
+                session, options, planned.plan, listed, reason, [],
+                lambda manifest: _logs_state({**before, manifest.snapshot: _objects(manifest)}, planned.streams),
+            )  # fmt: skip
     outcome.unfinished = [{"path": path, "bytes": count} for path, count in planned.unfinished]
     outcome.diff += "".join(
         f"{e.path}: {e.window[1] - e.window[0] if e.window else e.size} bytes\n"
@@ -258,24 +264,34 @@ def _backup_logs(session: Session, options: Options) -> Outcome:
     return outcome
 
 
-def _known_streams(session: Session, listed: list[Listed]) -> tuple[list[Stream], list[str], str]:
-    """(streams after the newest snapshot, its chain, why only a full can come next)."""
-    complete = {item.snapshot: item for item in listed if item.complete}
+def _same_streams(some: t.Iterable[Stream], others: t.Iterable[Stream]) -> bool:
+    return {stream.number: stream for stream in some} == {stream.number: stream for stream in others}
+
+
+def _logs_state(chain: dict[str, dict[str, int]], streams: t.Iterable[Stream]) -> dict[str, t.Any]:
+    """What the next increment stands on, so that it need not read the newest index."""
+    return {"chain": chain, "snapshot": list(chain)[-1], "streams": [stream.to_json() for stream in streams]}
+
+
+def _known_streams(session: Session, listed: list[Listed]) -> tuple[list[Stream], dict[str, dict[str, int]], str]:
+    """(streams after the newest snapshot, its chain with the objects of each, why only a full can come next)."""
+    complete = {item.snapshot: item.objects for item in listed if item.complete}
     if not complete:
-        return [], [], "first snapshot"
+        return [], {}, "first snapshot"
     newest = list(complete)[-1]
     state = session.load_state("state")
-    if state.get("snapshot") == newest and state.get("objects") == complete[newest].objects and "streams" in state:
+    if state.get("snapshot") == newest and state.get("chain", {}).get(newest) == complete[newest]:
         chain, raw = state["chain"], state["streams"]
     else:
-        opened = snapshots.usable_index(session, complete[newest])
-        if opened is None:
-            return [], [], "the newest snapshot cannot be read here"
-        manifest, index = opened
-        raw = index.layer["streams"]
-        chain = [manifest.base] if manifest.type == FULL else _chain_of(session, manifest)
-    if not all(snapshot in complete for snapshot in chain):
-        return [Stream.from_json(item) for item in raw], [], "the chain of increments is broken"
+        opened = snapshots.usable_index(session, next(item for item in listed if item.snapshot == newest))
+        if isinstance(opened, snapshots.Unreadable):
+            session.warn(opened.warning)
+            return [], {}, opened.reason
+        raw = opened.index.layer["streams"]
+        ids = [newest] if opened.manifest.type == FULL else _chain_of(session, opened.manifest)
+        chain = {snapshot: complete.get(snapshot, {}) for snapshot in ids}
+    if any(not objects or complete.get(snapshot) != objects for snapshot, objects in chain.items()):
+        return [], {}, "the chain of increments is broken"
     return [Stream.from_json(item) for item in raw], chain, ""
 
 

@@ -13,7 +13,8 @@ import dataclasses
 import typing as t
 
 from ..format.manifest import StoredPart
-from ..format.tree import FILE, Entry, Extent
+from ..format.streams import free_name
+from ..format.tree import DIRECTORY, FILE, Entry, Extent
 from .snapshots import Opened
 
 
@@ -44,28 +45,42 @@ def image_of(chain: t.Sequence[Opened]) -> Image:
         return Image(entries, {e.path: [Piece(chain[0], x) for x in e.extents] for e in entries if e.type == FILE})
     content: dict[int, list[Piece]] = {}
     last_seen: dict[int, Entry] = {}
+    directories: dict[str, Entry] = {}
     for opened in chain:
         for entry in opened.index.entries:
+            if entry.type == DIRECTORY:
+                directories[entry.path] = entry
             if "stream" in entry.extra:
                 number = entry.extra["stream"]
                 content[number] = _continued(content.get(number, []), [Piece(opened, x) for x in entry.extents])
                 last_seen[number] = entry
+    # What a full saved of a last line without its end may be another line by now: whole lines only.
+    for raw in chain[-1].index.layer["streams"]:
+        pieces = content.get(raw["number"], [])
+        content[raw["number"]] = [piece for piece in pieces if piece.extent.offset < raw["offset"]]
     entries = [dataclasses.replace(entry) for entry in chain[-1].index.entries]
-    taken = {entry.path for entry in entries}
-    for item in chain[-1].index.layer.get("gone", []):
-        last = last_seen.get(item["stream"])
-        if last is not None and content[item["stream"]]:
+    for item in chain[-1].index.layer["gone"]:
+        if content.get(item["stream"]) and item["stream"] in last_seen:
             # Rotated away since: its records are still ours to give back, under a name that is free.
-            path = last.path if last.path not in taken else f"{last.path}.stream-{item['stream']}"
-            taken.add(path)
-            entries.append(dataclasses.replace(last, path=path))
-    pieces = {}
+            _bring_back(entries, last_seen[item["stream"]], directories)
+    found = {}
     for entry in entries:
         if entry.type == FILE:
-            pieces[entry.path] = content.get(entry.extra.get("stream", 0), [Piece(chain[-1], x) for x in entry.extents])
-            entry.extents = [piece.extent for piece in pieces[entry.path]]
+            found[entry.path] = content.get(entry.extra.get("stream", 0), [Piece(chain[-1], x) for x in entry.extents])
+            entry.extents = [piece.extent for piece in found[entry.path]]
             entry.size = max((x.offset + x.length for x in entry.extents), default=0)
-    return Image(entries, pieces)
+    return Image(entries, found)
+
+
+def _bring_back(entries: list[Entry], gone: Entry, directories: dict[str, Entry]) -> None:
+    """Add a file that is no longer there, and the directories that it was in."""
+    types = {entry.path: entry.type for entry in entries}
+    path = gone.path
+    parents = [path[:end] for end in range(len(path)) if path[end] == "/"]
+    if any(types.get(parent, DIRECTORY) != DIRECTORY for parent in parents):
+        path, parents = path.replace("/", "_"), []  # a file has the directory's name now
+    entries.extend(dataclasses.replace(directories[parent]) for parent in parents if parent not in types)
+    entries.append(dataclasses.replace(gone, path=free_name(path, types, gone.extra["stream"])))
 
 
 def _continued(before: list[Piece], new: list[Piece]) -> list[Piece]:

@@ -16,8 +16,8 @@ import os
 import typing as t
 import zlib
 
+from ..format.compressed import plain_reader
 from ..format.index import Index
-from ..format.streams import plain_reader
 from ..format.tree import FILE, Tree, scan
 from ..services.git import GitRepository
 from .model_check import check_model

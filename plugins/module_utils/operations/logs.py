@@ -9,13 +9,16 @@ Private to the collection: use the modules, not this file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import typing as t
 
 from ..errors import GuardError, SourceChanged
+from ..format.compressed import PLAIN, plain_name
 from ..format.manifest import FULL, INCREMENT
-from ..format.streams import PLAIN, Located, Resolution, Stream, mark, plain_name, resolve
-from ..format.tree import FILE, Entry, Skipped, Tree, scan
+from ..format.streams import Located, Resolution, Stream, free_name, mark, resolve
+from ..format.tree import DIRECTORY, FILE, HARDLINK, Entry, Skipped, Tree, scan
 from .snapshot import Plan, require_directory
 
 _SCANS = 10
@@ -29,6 +32,7 @@ class LogsPlan:
     streams: list[Stream]
     copies: list[tuple[str, str]]
     unfinished: list[tuple[str, int]]  # (path, bytes after the last whole line; 0: being compressed)
+    forked: list[str]  # files for whose sake an increment would not do: see `Resolution`
 
     @property
     def new_bytes(self) -> int:
@@ -52,22 +56,39 @@ def plan_logs(root: str, known: t.Sequence[Stream], chain: t.Sequence[str], kind
             raise GuardError(
                 root, "at least one log file", "none", "Is its file system mounted, and does the service run?"
             )
-        found = resolve(tree, files, known, scratch)
-        marks = {item.entry.path: _mark(tree, item) for item in found.located}
+        # A full stands alone: what was known before is none of its business.
+        found = resolve(tree, files, known if kind == INCREMENT else (), scratch)
+        marks = {item.stream.path: _mark(tree, item) for item in found.located}  # by the name on disk
     if kind == FULL:
         return _full(root, entries, skipped, found, marks)
     return _increment(root, entries, skipped, found, marks, chain)
 
 
 def _stable_scan(root: str) -> tuple[list[Entry], list[Skipped]]:
-    """A listing in which no file is missing or twice because it was renamed meanwhile: two that agree."""
-    before = scan(root)
+    """A listing in which no file is missing or twice because it was renamed meanwhile:
+    afterwards the same names stand for the same files."""
     for _attempt in range(_SCANS):
-        after = scan(root)
-        if [(e.path, e.identity[:2]) for e in before[0]] == [(e.path, e.identity[:2]) for e in after[0]]:
-            return after
-        before = after
+        entries, skipped = scan(root)
+        seen = {entry.path: entry.identity[1] for entry in entries if entry.type in (FILE, HARDLINK)}
+        directories = [e.path for e in entries if e.type == DIRECTORY and e.identity[0] == entries[0].identity[0]]
+        if _inodes(root, directories, seen) == seen:
+            return entries, skipped
     raise SourceChanged(root, "file names that stay the same for a moment", f"{_SCANS} listings that all differ")
+
+
+def _inodes(root: str, directories: list[str], seen: dict[str, int]) -> dict[str, int]:
+    """The inode of each file by its name; where the directory tells what was ``seen``, no file is looked at."""
+    found = {}
+    for directory in directories:
+        prefix = "" if directory == "." else f"{directory}/"
+        with contextlib.suppress(FileNotFoundError), os.scandir(os.path.join(root, directory)) as items:
+            for item in items:
+                path = prefix + item.name
+                if item.is_file(follow_symlinks=False):
+                    # Some file systems number files otherwise in a directory than when asked (overlayfs, FUSE).
+                    same = item.inode() == seen.get(path)
+                    found[path] = item.inode() if same else item.stat(follow_symlinks=False).st_ino
+    return found
 
 
 def _mark(tree: Tree, item: Located) -> tuple[int, str]:
@@ -82,31 +103,27 @@ def _full(
     root: str, entries: list[Entry], skipped: list[Skipped], found: Resolution, marks: dict[str, tuple[int, str]]
 ) -> LogsPlan:
     """All files as they are, bytes after the last line end included; copies of others are not."""
-    left_out = {path for path, _original in found.copies}
     names = {entry.path for entry in entries}
-    left_out.update(path for path in found.unfinished if plain_name(path) in names)
-    kept = [entry for entry in entries if entry.path not in left_out]
+    copies = {path for path, _original in found.copies}
+    kept = _without(entries, copies | {path for path in found.unfinished if plain_name(path) in names - {path}})
     line_ends = {item.entry.path: item.end for item in found.located if item.stream.encoding == PLAIN}
     streams: list[Stream] = []
     layer: dict[str, t.Any] = {}
 
     def finish() -> None:
+        _check_marks(root, found, marks)
         for item in found.located:
-            raw = item.stream.encoding != PLAIN
-            until = item.entry.size if raw else item.end
-            segments = [(e.length, e.sha256) for e in item.entry.extents if e.offset + e.length <= until]
-            streams.append(_saved(item, marks, raw=raw, offset=until, segments=segments))
+            segments = [(e.length, e.sha256) for e in item.entry.extents if e.offset + e.length <= item.end]
+            streams.append(_saved(item, marks, segments))
         layer.update(streams=[stream.to_json() for stream in streams])
 
     for item in found.located:
         item.entry.extra["stream"] = item.stream.number
     plan = Plan(
-        root, kept, [*skipped, *(Skipped(path, f"a copy of {of}") for path, of in found.copies)],
-        type=FULL, layer=layer, grows=True, finish=finish,
+        root, kept, _skipped(skipped, found), type=FULL, layer=layer, grows=True, finish=finish,
         cuts=lambda entry: [line_ends[entry.path]] if entry.path in line_ends else (),
     )  # fmt: skip
-    unfinished = [(item.entry.path, item.torn) for item in found.located if item.torn]
-    return LogsPlan(plan, streams, found.copies, unfinished + [(path, 0) for path in found.unfinished])
+    return LogsPlan(plan, streams, found.copies, _unfinished(found), found.forked)
 
 
 def _increment(
@@ -115,64 +132,81 @@ def _increment(
 ) -> LogsPlan:  # fmt: skip
     """New whole lines of each stream; everything else is only listed."""
     by_path = {item.entry.path: item for item in found.located}
-    left_out = {path for path, _original in found.copies} | set(found.unfinished)
+    kept = _without(entries, {path for path, _original in found.copies} | set(found.unfinished))
     names = {entry.path for entry in entries}
-    kept = []
-    for entry in entries:
-        if entry.path in left_out:
-            continue
-        item = by_path.get(entry.path)
+    renamed = {}
+    for entry in kept:
+        before = entry.path
+        item = by_path.get(before) if entry.type == FILE else None
         if item is not None:
             _prepare(entry, item, names)
-        elif entry.type != "directory":
+            renamed[before] = entry.path
+        elif entry.type != DIRECTORY:
             entry.listed_only = True
-        kept.append(entry)
+    for entry in kept:
+        if entry.type == HARDLINK:
+            entry.target = renamed.get(entry.target, entry.target)
     streams: list[Stream] = []
     layer: dict[str, t.Any] = {"gone": [{"stream": s.number, "path": s.path} for s in found.gone]}
 
     def finish() -> None:
+        _check_marks(root, found, marks)
         for item in found.located:
             new = [(extent.length, extent.sha256) for extent in item.entry.extents]
-            offset = item.entry.size if item.stream.raw else item.end
-            streams.append(
-                _saved(item, marks, raw=item.stream.raw, offset=offset, segments=[*item.stream.segments, *new])
-            )
+            streams.append(_saved(item, marks, [*item.stream.segments, *new]))
         streams.extend(found.gone)
         layer.update(streams=[stream.to_json() for stream in streams])
 
     plan = Plan(
-        root, kept, [*skipped, *(Skipped(path, f"a copy of {of}") for path, of in found.copies)],
-        type=INCREMENT, base=chain[0], parent=chain[-1], layer=layer, grows=True, finish=finish,
+        root, kept, _skipped(skipped, found), type=INCREMENT, base=chain[0], parent=chain[-1], layer=layer,
+        grows=True, finish=finish,
     )  # fmt: skip
-    unfinished = [(item.entry.path, item.torn) for item in found.located if item.torn]
-    return LogsPlan(plan, streams, found.copies, unfinished + [(path, 0) for path in found.unfinished])
+    return LogsPlan(plan, streams, found.copies, _unfinished(found), found.forked)
+
+
+def _without(entries: list[Entry], left_out: t.Collection[str]) -> list[Entry]:
+    """The other entries; further names of a file go with it."""
+    return [e for e in entries if e.path not in left_out and not (e.type == HARDLINK and e.target in left_out)]
+
+
+def _skipped(skipped: list[Skipped], found: Resolution) -> list[Skipped]:
+    return [*skipped, *(Skipped(path, f"a copy of {original}") for path, original in found.copies)]
+
+
+def _unfinished(found: Resolution) -> list[tuple[str, int]]:
+    torn = [(item.stream.path, item.torn) for item in found.located if item.torn]
+    return torn + [(path, 0) for path in found.unfinished]
 
 
 def _prepare(entry: Entry, item: Located, names: set[str]) -> None:
     """Let the entry stand for its new lines only, under the name that a restore gives it."""
     entry.extra["stream"] = item.stream.number
-    entry.data = None
-    if item.stream.raw:
-        # Compressed and never seen plain: kept as it is, once.
-        if item.stream.segments:
-            entry.listed_only = True
-        return
-    if item.stream.encoding != PLAIN:
-        # It was saved as plain lines, so plain lines are what comes back.
-        entry.extra["on_disk"] = entry.path
-        if plain_name(entry.path) not in names:
-            entry.path = plain_name(entry.path)
+    if item.stream.encoding != PLAIN and not item.stream.raw:
+        # It was saved as plain lines, so plain lines are what comes back, under a name that says so.
+        entry.path = free_name(plain_name(entry.path), names, item.stream.number)
+        names.add(entry.path)
         entry.source = item.unpacked
     entry.size = item.end
     entry.window = (item.start, item.end)
     entry.listed_only = item.start == item.end
 
 
-def _saved(
-    item: Located, marks: dict[str, tuple[int, str]], raw: bool, offset: int, segments: list[tuple[int, str]]
-) -> Stream:
-    on_disk = item.entry.extra.get("on_disk", item.entry.path)
+def _check_marks(root: str, found: Resolution, marks: dict[str, tuple[int, str]]) -> None:
+    """Refuse what was read of a file that was truncated, and written again, meanwhile."""
+    with Tree(root) as tree:
+        for item in found.located:
+            if not item.entry.extents or item.entry.source:
+                continue
+            try:
+                now = mark(tree, item.entry, marks[item.stream.path][0])
+            except SourceChanged:
+                continue  # renamed since, or removed; but it was there to be read
+            if now != marks[item.stream.path]:
+                where = os.path.join(root, item.entry.path)
+                raise SourceChanged(where, "a log that only grows while it is read", "one that was truncated")
+
+
+def _saved(item: Located, marks: dict[str, tuple[int, str]], segments: list[tuple[int, str]]) -> Stream:
     return dataclasses.replace(
-        item.stream, path=on_disk, identity=item.entry.identity, raw=raw, offset=offset, segments=segments,
-        mark=marks[on_disk], present=True,
-    )  # fmt: skip
+        item.stream, identity=item.entry.identity, offset=item.end, segments=segments, mark=marks[item.stream.path]
+    )

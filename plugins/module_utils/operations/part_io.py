@@ -20,12 +20,12 @@ import subprocess
 import threading
 import typing as t
 
-from ..errors import IntegrityError, SourceChanged, StoreError
+from ..errors import IntegrityError, KeyProviderError, SourceChanged, StoreError
 from ..format.manifest import StoredPart
 from ..format.slicing import ZSTD, Part, Piece, require_zstandard
 from ..format.tree import Tree
 from ..services.gpg import Gpg, check
-from ..services.store import Store, Upload, write_all
+from ..services.store import NotStored, Store, Upload, write_all
 
 _BUFFER = 1 << 20
 _ZSTD_LEVEL = 3
@@ -124,12 +124,12 @@ def _feed(traffic: Traffic, tree: Tree, part: Part, sink: t.IO[bytes]) -> list[s
 def _feed_piece(traffic: Traffic, tree: Tree, piece: Piece, write: t.Callable[[t.Any], t.Any]) -> t.Iterator[str]:
     if traffic.cancelled.is_set():
         raise Cancelled()
-    if piece.entry is None:
-        write(piece.literal)
+    if piece.file is None:
+        write(piece.literal())
         return
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(min(_BUFFER, piece.length)))
-    fd = tree.open_file(piece.entry)
+    fd = tree.open_file(piece.file)
     try:
         position, end = piece.offset, piece.offset + piece.length
         while position < end:
@@ -137,7 +137,7 @@ def _feed_piece(traffic: Traffic, tree: Tree, piece: Piece, write: t.Callable[[t
                 raise Cancelled()
             count = os.preadv(fd, [buffer[: end - position]], position)
             if not count:
-                where = os.path.join(tree.root, piece.entry.path)
+                where = os.path.join(tree.root, piece.file.path)
                 raise SourceChanged(where, f"{end} bytes", f"{position}: it was cut short while it was read")
             digest.update(buffer[:count])
             write(buffer[:count])
@@ -172,9 +172,12 @@ def fetch_plain(traffic: Traffic, part: StoredPart, name: str, sink: t.Callable[
         traffic.gpg.decrypting(traffic.passphrase, download.fd, subprocess.PIPE, traffic.timeout) as child,
         _reader(part, child.stdout) as read_into,
     ):
-        while count := read_into(buffer):
-            if traffic.cancelled.is_set():
+        while True:
+            if traffic.cancelled.is_set():  # before the first byte too: a store that stalls may never send it
                 raise Cancelled()
+            count = read_into(buffer)
+            if not count:
+                break
             length += count
             if length > part.length:
                 raise IntegrityError(where, f"{part.length} bytes of tar stream", "more")
@@ -182,7 +185,11 @@ def fetch_plain(traffic: Traffic, part: StoredPart, name: str, sink: t.Callable[
             traffic.advance(count)
         # The store first: where it gave too little, gpg's complaint about that would mislead.
         download.check()
-        check(child, where)
+        try:
+            check(child, where)
+        except KeyProviderError as error:
+            # The index opened with this key, so it is the part's first bytes that gpg cannot make sense of.
+            raise IntegrityError(where, "data that the snapshot's key encrypted", "changed data", error.hint) from error
     if length != part.length:
         raise IntegrityError(where, f"{part.length} bytes of tar stream", f"{length}")
 
@@ -209,9 +216,12 @@ def fetch_digest(traffic: Traffic, name: str) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
     buffer = memoryview(bytearray(_BUFFER))
     with traffic.store.download(name) as download:
-        while count := os.readv(download.fd, [buffer]):
+        while True:
             if traffic.cancelled.is_set():
                 raise Cancelled()
+            count = os.readv(download.fd, [buffer])
+            if not count:
+                break
             digest.update(buffer[:count])
             size += count
             traffic.advance(count)
@@ -219,17 +229,21 @@ def fetch_digest(traffic: Traffic, name: str) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def with_retries(attempts: int, wait: t.Callable[[float], object], work: t.Callable[[], Result]) -> Result:
+def with_retries(attempts: int, wait: t.Callable[[float], bool], work: t.Callable[[], Result]) -> Result:
     """Do ``work`` again when the store failed, at most ``attempts`` times, waiting 1, 2, 4 … seconds.
 
+    ``wait`` waits so long, and says whether the whole run was cancelled meanwhile.
     Damage is read once more as well: it may have happened on the way.
     """
     damaged = 0
     for attempt in range(1, attempts):
         try:
             return work()
+        except NotStored:
+            raise  # the store has answered
         except StoreError:
-            wait(2.0 ** (attempt - 1))
+            if wait(2.0 ** (attempt - 1)):
+                raise Cancelled() from None
         except IntegrityError:
             damaged += 1
             if damaged > 1:

@@ -9,6 +9,8 @@ Private to the collection: use the modules, not this file.
 
 from __future__ import annotations
 
+import shlex
+
 from ..format.repository import Repository
 from ..services.keys.base import KeyProvider
 from ..services.store import NotStored
@@ -26,25 +28,26 @@ interrupted run and no backup.
 ## 1. Fetch one snapshot
 
 ```sh
-rclone copy '{location}/LAYER/SNAPSHOT' SNAPSHOT
+rclone copy {location}/LAYER/SNAPSHOT SNAPSHOT
 cd SNAPSHOT
 ```
 
 `manifest.json` lists all its parts with size and SHA-256. Is each one there, and unchanged?
 
 ```sh
-sed -n 's/.*"\\(name\\|sha256\\)": *"\\([^"]*\\)".*/\\2/p' manifest.json | paste - - | awk '{{ print $2 "  " $1 }}' | sha256sum --check
+sed -n 's/.*"\\(name\\|sha256\\)": *"\\([^"]*\\)".*/\\2/p' manifest.json | paste - - |
+  awk '{{ print $2 "  " $1 }}' | sha256sum --check
 ```
 
 ## 2. Get its passphrase
 
-Each snapshot has its own. These commands print it; keep it in memory, not on a disk:
+Each snapshot has its own. It stays in a variable of this shell, and is neither shown nor on a disk:
 
 ```sh
 umask 077
 passphrase() {{
 {passphrase}}}
-passphrase > /dev/shm/passphrase
+secret=$(passphrase)
 ```
 
 ## 3. Decrypt and unpack
@@ -54,8 +57,8 @@ part that is damaged; do not use what it has written until then.
 
 ```sh
 for part in part-*.gpg; do
-  gpg --batch --quiet --pinentry-mode loopback --no-symkey-cache \\
-      --passphrase-file /dev/shm/passphrase --output plain --decrypt "$part" || exit 1
+  printf '%s\\n' "$secret" | gpg --batch --quiet --pinentry-mode loopback --no-symkey-cache \\
+      --passphrase-fd 0 --output plain --decrypt "$part" || exit 1
   case "$part" in
     *.zst.gpg) zstd --quiet --decompress --stdout plain || exit 1 ;;
     *) cat plain || exit 1 ;;
@@ -64,23 +67,28 @@ for part in part-*.gpg; do
 done > snapshot.tar
 ```
 
-As root, so that owners, access lists and capabilities come back:
+As root, so that owners, access lists and capabilities come back (this is GNU tar; directories stand before
+all files, so that their own attributes must wait to the end):
 
 ```sh
 mkdir restored
-tar --extract --file snapshot.tar --directory restored \\
+LC_ALL=C tar --extract --file snapshot.tar --directory restored --delay-directory-restore \\
     --numeric-owner --same-permissions --acls --xattrs --xattrs-include='*'
 ```
+
+What tar says of time stamps (old, or in the future) and of an unknown keyword `hdrcharset` (names that are
+not UTF-8) is no error.
 
 ## 4. What else to know
 
 - **logs**: a snapshot whose manifest says `"type": "full"` stands alone. An `"increment"` holds what was
   written since its `"parent"`. Restore the full named by `"base"`, then every increment up to the one
   you want, each into a directory of its own; the files of all these directories together hold every
-  record exactly once.
+  record exactly once. A last line of a full that has no end yet is no record: it is there again, whole, in
+  the increment after it.
 - **config**: the history is a Git bundle: `git clone restored/.guardops/config.bundle history`.
 - `index.gpg` is the list of files with their hashes (the same passphrase, then zstd, then JSON).
-- When you are done: `rm /dev/shm/passphrase snapshot.tar`.
+- When you are done: `rm snapshot.tar`, and close this shell, which knows the passphrase.
 """
 
 
@@ -89,7 +97,7 @@ def text(repository: Repository, keys: KeyProvider) -> str:
     context = {"instance": repository.instance, "layer": "LAYER", "snapshot": "SNAPSHOT"}
     return _TEXT.format(
         instance=repository.instance,
-        location=repository.store.full_name(repository.instance),
+        location=shlex.quote(repository.store.full_name(repository.instance)),
         passphrase=keys.by_hand(context),
     )
 

@@ -9,32 +9,30 @@ Private to the collection: use the modules, not this file.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import errno
-import hashlib
 import os
 import random
 import shutil
-import tempfile
-import threading
 import time
-import typing as t
 
 from ..errors import GuardError, IntegrityError
-from ..format.manifest import StoredPart
-from ..format.tree import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, Extent, Tree, scan
+from ..format.tree import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, Tree, scan
 from ..services.acl import ACL_ACCESS, ACL_DEFAULT
 from ..services.git import restore_from_bundle
 from . import snapshots
 from .contents import CONTENT, EXTRA, METADATA, MISSING, TYPE, Change, compare, differing_attributes
-from .image import Image, image_of, part_holding
-from .part_io import Traffic, fetch_plain, with_retries
-from .session import Session, in_parallel
+from .fetch import Job, fetch, plan_jobs
+from .image import Image, image_of
+from .session import Session
 from .snapshots import Opened
-from .writer import LEFTOVER, Draft, Writer, write_at
+from .writer import LEFTOVER, Draft, Writer
 
 _PRIVATE = ".guardops"
+_BUNDLE = f"{_PRIVATE}/config.bundle"
 _WITHOUT_OWNERSHIP = ("mode", "mtime_ns", "size", "type", "target", ACL_ACCESS, ACL_DEFAULT)
+_SET_ID = 0o6000
 
 
 @dataclasses.dataclass
@@ -67,35 +65,25 @@ class Outcome:
     diff: str = ""
 
 
-class Wanted(t.NamedTuple):
-    """An extent to fetch, and the file it belongs to."""
-
-    extent: Extent
-    draft: Draft
-
-
-class Job(t.NamedTuple):
-    """A part to fetch, with all that is wanted of it, in the order of the stream."""
-
-    opened: Opened
-    part: StoredPart
-    wanted: list[Wanted]
-
-
 def restore(session: Session, options: Options) -> Outcome:
     """Bring the chosen snapshot back into ``options.path``."""
     started = time.monotonic()
     session.progress.begin("reading the index")
     chain = snapshots.chain(session, snapshots.choose(session, options.snapshot))
     image = image_of(chain)
-    keeps_git = os.path.lexists(os.path.join(options.path, ".git"))
+    own_git = (".git",) if session.layer == "config" else ()  # it is made from the bundle, or left as it is
+    _refuse_git(image, own_git, session.repository.where(session.layer, chain[-1].manifest.snapshot))
+    keeps_git = any(os.path.lexists(os.path.join(options.path, name)) for name in own_git)
     if keeps_git:
         image.entries = [entry for entry in image.entries if entry.path.split("/")[0] != _PRIVATE]
     left_out = _keep_sample(image, options.sample_bytes) if options.sample_bytes else 0
     if options.ownership and os.geteuid() != 0:
         _refuse_foreign(image)
-    on_disk, leftovers = _existing(options)
+    if not options.ownership:
+        _drop_set_id(image)
+    on_disk, leftovers = _existing(options, own_git)
     changes = _changes(session, options, image, on_disk)
+    jobs = plan_jobs(image, changes)
     outcome = Outcome(
         changed=any(change.kind != EXTRA for change in changes),
         snapshot=chain[-1].manifest.snapshot,
@@ -103,23 +91,23 @@ def restore(session: Session, options: Options) -> Outcome:
         chain=[opened.manifest.snapshot for opened in chain],
         files=sum(1 for entry in image.entries if entry.type == FILE),
         bytes=image.bytes,
+        fetched_bytes=sum(job.part.size for job in jobs),
+        fetched_parts=len(jobs),
         extra=[change.path for change in changes if change.kind == EXTRA],
         diff="".join(f"{change}\n" for change in changes if change.kind != EXTRA or options.remove_extra),
     )
-    outcome.changed = outcome.changed or bool(outcome.extra and options.remove_extra)
+    outcome.changed = outcome.changed or bool(leftovers or (outcome.extra and options.remove_extra))
     if not options.ownership:
-        outcome.not_checked.append("owners, and attributes that only root may set")
+        outcome.not_checked.append("owners, setuid and setgid bits of files, and attributes that only root may set")
     if left_out:
         outcome.not_checked.append(f"{left_out} files: a sample of {options.sample_bytes} bytes was asked for")
-    _check_room(options, changes)
+    _check_room(options, image, changes)
     if outcome.changed and not session.dry:
         with session.alone():
-            for path in leftovers:
-                os.unlink(os.path.join(options.path, path))
-            _carry_out(session, options, image, changes, outcome)
-            if not left_out:
+            _carry_out(session, options, image, changes, jobs, [*leftovers, *_to_remove(options, outcome)])
+            if own_git and not keeps_git and not left_out:
                 _restore_git(session, options, chain[-1], image, outcome)
-            _read_back(options, image)
+            _read_back(options, image, own_git)
     if keeps_git and "git" in chain[-1].index.layer:
         outcome.not_checked.append("the Git repository that is there: it was left as it is")
     outcome.seconds = round(time.monotonic() - started, 3)
@@ -143,13 +131,28 @@ def _keep_sample(image: Image, budget: int) -> int:
     return len(files) - len(kept)
 
 
-def _existing(options: Options) -> tuple[list[Entry], list[str]]:
+def _refuse_git(image: Image, own_git: tuple[str, ...], where: str) -> None:
+    """Git runs what the settings in its directory say: a backup never holds that one, so a restore never writes it."""
+    for entry in image.entries:
+        if entry.path.split("/")[0] in own_git:
+            raise IntegrityError(where, "an index without a Git directory", f"{entry.path!r}")
+
+
+def _drop_set_id(image: Image) -> None:
+    """A program that ran as its owner must not run as whoever restores it."""
+    image.entries = [
+        dataclasses.replace(entry, mode=entry.mode & ~_SET_ID) if entry.type == FILE else entry
+        for entry in image.entries
+    ]
+
+
+def _existing(options: Options, own_git: tuple[str, ...]) -> tuple[list[Entry], list[str]]:
     """What is in the target now, and what an interrupted restore left; nothing, where it is yet to be made."""
     if not os.path.isdir(options.path):
         if os.path.lexists(options.path):
             raise GuardError(options.path, "a directory, or nothing", "something else")
         return [], []
-    entries, _skipped = scan(options.path, exclude=(".git",))
+    entries, _skipped = scan(options.path, exclude=own_git)
     left = [entry for entry in entries if LEFTOVER.match(entry.path.rpartition("/")[2])]
     entries = [entry for entry in entries if not LEFTOVER.match(entry.path.rpartition("/")[2])]
     if len(entries) > 1 and not options.overwrite:
@@ -177,13 +180,26 @@ def _changes(session: Session, options: Options, image: Image, on_disk: list[Ent
         changes = compare(tree, on_disk, image.entries, session.workers, session.progress.advance)
     if not options.ownership:
         for change in changes:
-            change.attributes = {n: v for n, v in change.attributes.items() if n in _WITHOUT_OWNERSHIP}
+            change.attributes = _compared(change.attributes, options)
     return [change for change in changes if change.kind != METADATA or change.attributes]
 
 
-def _check_room(options: Options, changes: list[Change]) -> None:
-    """Refuse before the first byte what cannot fit."""
-    needed = sum(c.indexed.size for c in changes if c.indexed is not None and c.kind in (MISSING, CONTENT, TYPE))
+def _compared(attributes: dict[str, tuple[str, str]], options: Options) -> dict[str, tuple[str, str]]:
+    """What of these differences the restore is to mend."""
+    if options.ownership:
+        return attributes
+    return {n: both for n, both in attributes.items() if n in _WITHOUT_OWNERSHIP or n.startswith("user.")}
+
+
+def _to_remove(options: Options, outcome: Outcome) -> list[str]:
+    """Names that go, what is in a directory before the directory."""
+    return sorted(outcome.extra, key=lambda path: path.count("/"), reverse=True) if options.remove_extra else []
+
+
+def _check_room(options: Options, image: Image, changes: list[Change]) -> None:
+    """Refuse before the first byte what cannot fit. Holes take no room."""
+    files = [c.path for c in changes if c.kind in (MISSING, CONTENT, TYPE) and c.path in image.pieces]
+    needed = sum(piece.extent.length for path in files for piece in image.pieces[path])
     place = options.path
     while not os.path.isdir(place):
         place = os.path.dirname(place) or "/"
@@ -192,19 +208,25 @@ def _check_room(options: Options, changes: list[Change]) -> None:
         raise GuardError(options.path, f"{needed} bytes of free space", f"{free}", "Make room, or restore elsewhere.")
 
 
-def _carry_out(session: Session, options: Options, image: Image, changes: list[Change], outcome: Outcome) -> None:
+def _carry_out(
+    session: Session, options: Options, image: Image, changes: list[Change], jobs: list[Job], unwanted: list[str]
+) -> None:
+    drafts: dict[str, Draft] = {}
     with Writer(options.path, options.ownership) as writer:
-        drafts: list[Draft] = []
         try:
-            jobs = _prepare(writer, image, changes, drafts)
-            outcome.fetched_parts = len(jobs)
-            outcome.fetched_bytes = sum(job.part.size for job in jobs)
+            writer.let_owner_in([change.path for change in changes if change.kind != METADATA])
+            replaced = {change.path for change in changes if change.kind == TYPE}
+            before = [path for path in unwanted if any(path.startswith(f"{name}/") for name in replaced)]
+            for path in before:  # in a directory in whose place something else comes
+                writer.remove(path)
+            _prepare(writer, image, changes, jobs, drafts)
             session.progress.begin("fetching parts", sum(job.part.length for job in jobs))
-            _fetch(session, jobs)
+            fetch(session, jobs, drafts)
             session.progress.begin("setting attributes")
             _links_and_attributes(writer, image, changes)
-            if options.remove_extra:
-                for path in sorted(outcome.extra, key=lambda p: p.count("/"), reverse=True):
+            gone = set(before)
+            for path in unwanted:
+                if path not in gone:
                     writer.remove(path)
             for entry in reversed([entry for entry in image.entries if entry.type == DIRECTORY]):
                 writer.mend_attributes(entry)
@@ -218,110 +240,31 @@ def _carry_out(session: Session, options: Options, image: Image, changes: list[C
                 options.path, "a directory that takes the files", error.strerror or str(error), hint
             ) from error
         finally:
-            for draft in drafts:
+            for draft in drafts.values():
                 draft.drop()
 
 
-def _prepare(writer: Writer, image: Image, changes: list[Change], drafts: list[Draft]) -> list[Job]:
-    """Make directories and empty files; say what is to be fetched for the others."""
-    jobs: dict[tuple[str, int], Job] = {}
+def _prepare(
+    writer: Writer, image: Image, changes: list[Change], jobs: list[Job], drafts: dict[str, Draft]
+) -> None:
+    """Make directories, and files of which nothing is to be fetched; a draft for each of the others."""
+    wanted = collections.Counter(item.path for job in jobs for item in job.wanted)
+    names = collections.Counter(entry.target for entry in image.entries if entry.type == HARDLINK)
     for change in changes:
         entry = change.indexed
-        if entry is None or change.kind == METADATA:
+        if entry is None:
+            continue
+        if change.kind == METADATA and entry.type == FILE and writer.links(entry.path) > 1 + names[entry.path]:
+            # Another name of it lies elsewhere, and its attributes are not ours to change: make it a file of its own.
+            change.kind, change.same = CONTENT, [piece.extent for piece in image.pieces[entry.path]]
+        if change.kind == METADATA:
             continue
         if entry.type == DIRECTORY:
             writer.make_directory(entry.path)
         elif entry.type == FILE:
-            kept = set(change.same)
-            missing = [piece for piece in image.pieces[entry.path] if piece.extent not in kept]
-            draft = Draft(writer, entry, len(missing), change.same)
-            drafts.append(draft)
-            for piece in missing:
-                part = part_holding(piece.opened, piece.extent)
-                key = (piece.opened.manifest.snapshot, part.start)
-                jobs.setdefault(key, Job(piece.opened, part, [])).wanted.append(Wanted(piece.extent, draft))
-            if not missing:
-                draft.complete()
-    for job in jobs.values():
-        job.wanted.sort(key=lambda wanted: wanted.extent.position)
-    return list(jobs.values())
-
-
-def _fetch(session: Session, jobs: list[Job]) -> None:
-    traffic: dict[str, Traffic] = {}
-    cancelled = threading.Event()
-    for job in jobs:
-        snapshot = job.opened.manifest.snapshot
-        if snapshot not in traffic:
-            traffic[snapshot] = dataclasses.replace(session.traffic(job.opened.passphrase), cancelled=cancelled)
-
-    def work(job: Job) -> None:
-        lane = traffic[job.opened.manifest.snapshot]
-        with_retries(session.attempts, cancelled.wait, lambda: _fetch_part(session, lane, job))
-
-    if jobs:
-        for _done in in_parallel(jobs, session.workers, next(iter(traffic.values())), work):
-            pass
-
-
-def _fetch_part(session: Session, traffic: Traffic, job: Job) -> None:
-    name = session.repository.name(session.layer, job.opened.manifest.snapshot, job.part.name)
-    sink = _Sink(job, session.repository.store.full_name(name))
-    try:
-        fetch_plain(traffic, job.part, name, sink.take)
-    finally:
-        sink.close()
-    # Only now has gpg vouched for the part.
-    for draft, count in sink.arrived.values():
-        draft.arrived(count)
-
-
-class _Sink:
-    """Takes a part's plain stream and writes what is wanted of it to its files, hashing on the way."""
-
-    def __init__(self, job: Job, where: str):
-        self.where = where
-        self.position = job.part.start
-        self.arrived: dict[int, tuple[Draft, int]] = {}
-        self._waiting = iter(job.wanted)
-        self._fd = -1
-        self._next()
-
-    def _next(self) -> None:
-        self._wanted = next(self._waiting, None)
-        self._digest = hashlib.sha256()
-
-    def take(self, data: memoryview) -> None:
-        start, end = self.position, self.position + len(data)
-        self.position = end
-        while self._wanted is not None:
-            extent, draft = self._wanted
-            low, high = max(start, extent.position), min(end, extent.position + extent.length)
-            if low < high:
-                if self._fd < 0:
-                    self._fd = draft.open()
-                run = data[low - start : high - start]
-                self._digest.update(run)
-                write_at(self._fd, run, extent.offset + low - extent.position)
-            if end < extent.position + extent.length:
-                return
-            self._end_of_extent(extent, draft)
-
-    def _end_of_extent(self, extent: Extent, draft: Draft) -> None:
-        self.close()
-        if self._digest.hexdigest() != extent.sha256:
-            raise IntegrityError(
-                self.where, f"the content of {draft.entry.path!r} as the index has it", "other bytes",
-                "The part was exchanged. Restore another snapshot.",
-            )  # fmt: skip
-        count = self.arrived.get(id(draft), (draft, 0))[1]
-        self.arrived[id(draft)] = (draft, count + 1)
-        self._next()
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            drafts[entry.path] = Draft(writer, entry, wanted[entry.path], change.same)
+            if not wanted[entry.path]:
+                drafts[entry.path].complete()
 
 
 def _links_and_attributes(writer: Writer, image: Image, changes: list[Change]) -> None:
@@ -341,9 +284,9 @@ def _links_and_attributes(writer: Writer, image: Image, changes: list[Change]) -
             writer.make_hardlink(entry)
 
 
-def _read_back(options: Options, image: Image) -> None:
+def _read_back(options: Options, image: Image, own_git: tuple[str, ...]) -> None:
     """Look at every name again: a restore that lost an owner or a list must not call itself complete."""
-    found = {entry.path: entry for entry in scan(options.path, exclude=(".git",))[0]}
+    found = {entry.path: entry for entry in scan(options.path, exclude=own_git)[0]}
     for entry in image.entries:
         now = found.get(entry.path)
         where = os.path.join(options.path, entry.path)
@@ -351,9 +294,7 @@ def _read_back(options: Options, image: Image) -> None:
             raise GuardError(where, f"a {entry.type} after the restore", "none" if now is None else f"a {now.type}")
         if entry.type == FILE and now.size != entry.size:
             raise GuardError(where, f"{entry.size} bytes after the restore", f"{now.size}")
-        wrong = {} if entry.type == HARDLINK else differing_attributes(now, entry)
-        if not options.ownership:
-            wrong = {name: value for name, value in wrong.items() if name in _WITHOUT_OWNERSHIP}
+        wrong = {} if entry.type == HARDLINK else _compared(differing_attributes(now, entry), options)
         if wrong:
             told = ", ".join(f"{name} {wanted or '-'}" for name, (_now, wanted) in sorted(wrong.items()))
             seen = ", ".join(f"{name} {now_ or '-'}" for name, (now_, _wanted) in sorted(wrong.items()))
@@ -363,12 +304,14 @@ def _read_back(options: Options, image: Image) -> None:
 def _restore_git(session: Session, options: Options, opened: Opened, image: Image, outcome: Outcome) -> None:
     """Build the configuration's Git repository from its bundle, which itself is not left in the tree."""
     git = opened.index.layer.get("git")
-    private = os.path.join(options.path, _PRIVATE)
-    if not git or not os.path.isdir(private):
+    if not git or _BUNDLE not in image.pieces:
         return
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(session.state_path("x"))) as scratch:
-        bundle = shutil.move(os.path.join(options.path, git["bundle"]), scratch)
-        os.rmdir(private)
+    with session.scratch("bundle") as scratch, Writer(options.path, options.ownership) as writer:
+        bundle = os.path.join(scratch, "config.bundle")
+        with open(writer.tree.open(_BUNDLE, os.O_RDONLY), "rb") as source, open(bundle, "wb") as copy:
+            shutil.copyfileobj(source, copy)
+        writer.remove(_BUNDLE)
+        writer.remove(_PRIVATE)
         left = restore_from_bundle(bundle, options.path, git["branch"] or None)
     outcome.not_checked += [f"differs from the last commit: {change.path}" for change in left if change.status != "!!"]
     image.entries = [entry for entry in image.entries if entry.path.split("/")[0] != _PRIVATE]

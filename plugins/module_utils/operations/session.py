@@ -12,8 +12,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import glob
 import json
 import os
+import tempfile
 import threading
 import time
 import typing as t
@@ -22,7 +24,8 @@ from ..errors import GuardError
 from ..format.repository import Repository
 from ..services.gpg import Gpg
 from ..services.keys.base import KeyProvider
-from ..system.files import lock, make_private_directory, write_atomically
+from ..system.files import lock, make_private_directory, scratch_directory, write_atomically
+from ..system.process import end_children
 from .part_io import Cancelled, Traffic
 
 Work = t.TypeVar("Work")
@@ -43,6 +46,12 @@ class Session:
     part_timeout: float  # seconds for each part
     progress: Progress
     dry: bool = False  # check mode: look, change nothing
+    warnings: list[str] = dataclasses.field(default_factory=list)  # what the user should see though the run goes on
+
+    def warn(self, text: str) -> None:
+        """Keep a warning; an empty one is none."""
+        if text and text not in self.warnings:
+            self.warnings.append(text)
 
     def state_path(self, suffix: str) -> str:
         """A file of this instance and layer in the state directory."""
@@ -57,7 +66,24 @@ class Session:
         """Hold the layer's lock, so that two runs on this host never overlap."""
         self.prepare()
         with lock(self.state_path("lock"), f"{self.repository.instance}/{self.layer}"):
+            # Nobody else writes state now: what is not finished is of a run that was killed.
+            for left in glob.glob(f"{glob.escape(self.state_path(''))}*.tmp"):
+                os.unlink(left)
             yield
+
+    @contextlib.contextmanager
+    def scratch(self, purpose: str) -> t.Iterator[str]:
+        """A private directory beside the state, for what may be large; gone afterwards.
+
+        Check mode makes no state directory: where there is none, it takes the system's place for temporary files.
+        """
+        parent, prefix = os.path.dirname(self.state_path("x")), f"{self.layer}.{purpose}-"
+        if not self.dry:
+            self.prepare()
+        elif not os.path.isdir(parent):
+            parent, prefix = tempfile.gettempdir(), f"guardops-{prefix}"
+        with scratch_directory(parent, prefix) as path:
+            yield path
 
     def require_keys(self) -> KeyProvider:
         """The key provider, or an error that says which option is missing."""
@@ -147,6 +173,7 @@ def in_parallel(
             traffic.cancelled.set()
             for future in futures:
                 future.cancel()
+            end_children()  # a store that stalls would hold the others for minutes
             if isinstance(error, Cancelled):
                 concurrent.futures.wait(futures)
                 raise _first_failure(list(futures)) from error

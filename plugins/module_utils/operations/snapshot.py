@@ -112,7 +112,7 @@ def _store_parts(
 ) -> int:
     missing = [part for part in parts if not part.sha256]
     traffic = session.traffic(key.passphrase)
-    session.progress.begin("storing parts", sum(p.length for part in missing for p in part.pieces if p.entry))
+    session.progress.begin("storing parts", sum(p.length for part in missing for p in part.pieces if p.file))
     prefix = session.repository.name(session.layer, snapshot)
 
     def work(part: Part) -> list[str]:
@@ -132,8 +132,8 @@ def _store_parts(
 def _set_hashes(part: Part, hashes: list[str]) -> None:
     remaining = iter(hashes)
     for piece in part.pieces:
-        if piece.entry is not None:
-            piece.entry.extents[piece.slot] = piece.entry.extents[piece.slot]._replace(sha256=next(remaining))
+        if piece.file is not None:
+            piece.file.extents[piece.slot] = piece.file.extents[piece.slot]._replace(sha256=next(remaining))
 
 
 def _adopt(parts: list[Part], stored: dict[int, dict[str, t.Any]]) -> None:
@@ -215,6 +215,7 @@ class _Journal:
         repository, layer = self.session.repository, self.session.layer
         listed = repository.store.list(repository.name(layer, snapshot))
         keys = self.session.require_keys()
+        repository.store.tidy(repository.name(layer, snapshot))
         if left["fingerprint"] == self.state["fingerprint"] and keys.can_unwrap and "manifest.json" not in listed:
             try:
                 passphrase = keys.unwrap(left["key"], self.session.data_key_context(snapshot))

@@ -13,13 +13,16 @@ import dataclasses
 import datetime
 import hashlib
 import re
+import threading
+import typing as t
 
-from ..errors import GuardError, IntegrityError
+from ..errors import GuardError, IntegrityError, KeyProviderError
 from ..format import index as indexes
 from ..format.index import Index
 from ..format.manifest import FULL, Manifest, snapshot_number
 from ..format.repository import Listed, Repository
 from ..services.store import NotStored
+from .part_io import with_retries
 from .session import Session
 
 LATEST, LATEST_VERIFIED = "latest", "latest_verified"
@@ -97,6 +100,21 @@ def _made(manifest: Manifest) -> datetime.datetime:
 
 def open_snapshot(session: Session, listed: Listed) -> Opened:
     """Read manifest and index, and check one against the other and against what the store lists."""
+    return with_retries(session.attempts, threading.Event().wait, lambda: _open(session, listed))
+
+
+def read_manifest(session: Session, listed: Listed) -> Manifest:
+    """The manifest alone, held against what the store lists."""
+
+    def read() -> Manifest:
+        manifest = session.repository.manifest(session.layer, listed.snapshot)
+        check_listed(session.repository, manifest, listed)
+        return manifest
+
+    return with_retries(session.attempts, threading.Event().wait, read)
+
+
+def _open(session: Session, listed: Listed) -> Opened:
     manifest = session.repository.manifest(session.layer, listed.snapshot)
     check_listed(session.repository, manifest, listed)
     keys = session.require_keys()
@@ -149,15 +167,22 @@ def chain(session: Session, listed: Listed) -> list[Opened]:
     return opened
 
 
-def usable_index(session: Session, listed: Listed) -> tuple[Manifest, Index] | None:
-    """Manifest and index where this host can read them; None where it cannot or they are damaged.
+class Unreadable(t.NamedTuple):
+    """A snapshot that the next backup cannot stand on."""
 
-    For planning the next backup only: what cannot be read is then simply saved again.
+    reason: str
+    warning: str = ""  # empty where that is to be expected: a host that only encrypts
+
+
+def usable_index(session: Session, listed: Listed) -> Opened | Unreadable:
+    """The snapshot where this host can read it, or why it cannot.
+
+    For planning the next backup only: what cannot be read is then simply saved again. Neither damage nor a key
+    that was exchanged may keep a host from its next backup.
     """
     if session.keys is None or not session.keys.can_unwrap:
-        return None
+        return Unreadable("the newest snapshot cannot be read here")
     try:
-        opened = open_snapshot(session, listed)
-    except (IntegrityError, NotStored):
-        return None
-    return opened.manifest, opened.index
+        return open_snapshot(session, listed)
+    except (IntegrityError, KeyProviderError, NotStored) as error:
+        return Unreadable("the newest snapshot cannot be read here", f"{listed.snapshot} cannot be read: {error}")

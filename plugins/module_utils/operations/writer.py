@@ -18,8 +18,8 @@ import threading
 import typing as t
 
 from ..errors import GuardError
-from ..format.tree import DIRECTORY, SYMLINK, Entry, Extent, Tree
-from ..services.acl import ACL_ACCESS, ACL_DEFAULT, read_xattrs
+from ..format.tree import DIRECTORY, FOREIGN_XATTRS, SYMLINK, Entry, Extent, Tree
+from ..services.acl import read_xattrs
 
 LEFTOVER = re.compile(r"\A\.guardops-restore-[0-9a-f]{8}-\d+\Z")
 _BUFFER = 1 << 20
@@ -35,22 +35,31 @@ class Draft:
         self._kept = kept  # extents to copy from the file that is there now
         self._lock = threading.Lock()
         self._path = writer.temporary_beside(entry.path)
-        self._made = False
+        self._made: tuple[int, int] | None = None  # device and inode, once it is made
 
     def open(self) -> int:
         """A descriptor for writing; the file is made at the first call."""
         with self._lock:
             if self._made:
-                return self.writer.tree.open(self._path, os.O_RDWR)
+                return self._reopen()
             fd = self.writer.tree.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            self._made = True
             try:
+                self._made = os.fstat(fd).st_dev, os.fstat(fd).st_ino
                 os.ftruncate(fd, self.entry.size)
                 self._copy_kept(fd)
             except BaseException:
                 os.close(fd)
                 raise
             return fd
+
+    def _reopen(self) -> int:
+        """The same file again, not what somebody has put in its place since."""
+        fd = self.writer.tree.open(self._path, os.O_RDWR | os.O_NONBLOCK)
+        if (os.fstat(fd).st_dev, os.fstat(fd).st_ino) != self._made:
+            os.close(fd)
+            where = os.path.join(self.writer.tree.root, self._path)
+            raise GuardError(where, "the file that this restore made", "another", "Who else writes to the directory?")
+        return fd
 
     def arrived(self, count: int = 1) -> None:
         """``count`` more extents are written and proven; with the last one the file takes its place."""
@@ -68,12 +77,14 @@ class Draft:
         finally:
             os.close(fd)
         self.writer.replace(self._path, self.entry.path)
-        self._made = False
+        self._made = None
 
     def drop(self) -> None:
         """Remove what was written so far."""
         if self._made:
-            self.writer.remove(self._path)
+            # An error has been told by now, and this one's cause is the same; the next restore removes the file.
+            with contextlib.suppress(OSError):
+                self.writer.remove(self._path)
 
     def _copy_kept(self, fd: int) -> None:
         if not self._kept:
@@ -120,6 +131,23 @@ class Writer:
         self._count += 1
         directory, slash, _name = path.rpartition("/")
         return f"{directory}{slash}.guardops-restore-{self._token}-{self._count}"
+
+    def links(self, path: str) -> int:
+        """How many names the file has."""
+        with self.tree.parent(path) as (parent, name):
+            return os.stat(name, dir_fd=parent, follow_symlinks=False).st_nlink
+
+    def let_owner_in(self, paths: t.Iterable[str]) -> None:
+        """Let directories that are there take these names; their own modes are set again at the end."""
+        for directory in {path.rpartition("/")[0] or "." for path in paths}:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # yet to be made
+                fd = self.tree.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+                    if os.geteuid() and mode & 0o300 != 0o300:  # root needs no leave
+                        os.fchmod(fd, mode | 0o300)
+                finally:
+                    os.close(fd)
 
     def make_directory(self, path: str) -> None:
         """A directory at ``path``, open to nobody else until its attributes are set. A link there is replaced."""
@@ -179,8 +207,8 @@ class Writer:
         present = read_xattrs(fd)
         for name in present:
             # A default list of the directory gives every new file a list that it never had.
-            if name not in entry.xattrs and (name in (ACL_ACCESS, ACL_DEFAULT) or name.startswith("user.")):
-                os.removexattr(fd, name)
+            if name not in entry.xattrs and name not in FOREIGN_XATTRS:
+                self._permitted(entry, os.removexattr, fd, name)
         for name, value in entry.xattrs.items():
             if present.get(name) != value:
                 self._permitted(entry, os.setxattr, fd, name, value)

@@ -76,7 +76,8 @@ def parse_raw(raw: bytes) -> list[Entry]:
     if size < 0 or size % _ENTRY.size or _HEADER.unpack_from(raw)[0] != _VERSION:
         raise _nonsense(raw.hex(), "another length or version")
     parsed = []
-    for tag, permission, qualifier in _ENTRY.iter_unpack(raw[_HEADER.size:]):
+    body = raw[-size:] if size else b""
+    for tag, permission, qualifier in _ENTRY.iter_unpack(body):
         named = tag in (_USER, _GROUP)
         if tag not in _WORDS or permission > 7 or (named and qualifier == _NO_ID):
             raise _nonsense(raw.hex(), f"an entry with tag {tag}, permission {permission}, id {qualifier}")

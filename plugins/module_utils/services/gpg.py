@@ -18,6 +18,7 @@ import tempfile
 import time
 
 from ..errors import GuardError, IntegrityError, KeyProviderError
+from ..system.files import claimed_directory, remove_abandoned
 from ..system.process import Child, find_program, run
 
 # 2.2.8 is the first that always fails without integrity protection, and whose status lines no file
@@ -32,6 +33,7 @@ BAD_PASSPHRASE = 11  # GPG_ERR_BAD_PASSPHRASE
 S2K_COUNT_RANDOM = 65536
 S2K_COUNT_HUMAN = 65011712
 
+_HOME_PREFIX = "guardops-gpg-"
 _COMMON = (
     "--batch",
     "--no-options",  # /etc/gnupg/gpg.conf must not bend what the repository holds
@@ -76,16 +78,20 @@ class Gpg:
         self.program = find_program(program, "Install the package gnupg (gpg).")
         self.version = _version(self.program)
         self._home: str | None = None
+        self._claim = -1
         self._in_memory = False
 
     def __enter__(self) -> Gpg:
-        self._home, self._in_memory = _make_home()
+        self._home, self._claim, self._in_memory = _make_home()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         home, self._home = self._home, None
         if home is not None:
-            _remove_home(home)
+            try:
+                _remove_home(home)
+            finally:
+                os.close(self._claim)
 
     @property
     def home(self) -> str:
@@ -240,12 +246,19 @@ def _version(program: str) -> tuple[int, ...]:
     return version
 
 
-def _make_home() -> tuple[str, bool]:
-    """A new private directory, in memory if there is any; the path is short as agents' sockets need it."""
-    for parent in ("/dev/shm", f"/run/user/{os.getuid()}", "/run"):  # noqa: S108 - mkdtemp makes a new, private name
+def _make_home() -> tuple[str, int, bool]:
+    """(path, claim, whether it is in memory) of a new private directory; the path is short for agents' sockets.
+
+    Homes of runs that were killed are removed: they may hold keys, and an agent may still serve them.
+    """
+    for parent in ("/dev/shm", f"/run/user/{os.getuid()}", "/run"):  # noqa: S108 - a new, private name is made there
         if _is_tmpfs(parent) and os.access(parent, os.W_OK | os.X_OK):
-            return tempfile.mkdtemp(prefix="guardops-gpg-", dir=parent), True
-    return tempfile.mkdtemp(prefix="guardops-gpg-"), False
+            break
+    else:
+        parent = ""
+    place = parent or tempfile.gettempdir()
+    remove_abandoned(place, _HOME_PREFIX, _remove_home)
+    return (*claimed_directory(place, _HOME_PREFIX), bool(parent))
 
 
 def _is_tmpfs(path: str) -> bool:

@@ -13,13 +13,14 @@ for the caller to read back.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import secrets
 import shutil
 
 from ..errors import GuardError, StoreError
-from ..system.files import fsync_directory
+from ..system.files import fsync_path
 from ..system.process import Child
 from . import rclone
 
@@ -84,6 +85,9 @@ class Store:
         """Remove all objects below ``prefix``. Nothing there is no error."""
         raise NotImplementedError
 
+    def tidy(self, prefix: str) -> None:
+        """Remove what a killed upload of ours left below ``prefix`` beside the objects. Most stores leave nothing."""
+
     def read_many(self, prefix: str, name: str) -> dict[str, bytes]:
         """The contents of all small objects called ``name`` anywhere below ``prefix``."""
         raise NotImplementedError
@@ -104,11 +108,23 @@ class Store:
                 raise NotStored(self.full_name(name), "an object", "none of that name")
         return b"".join(chunks)
 
+    def settle(self) -> None:
+        """Return when all objects made so far would survive a power cut."""
+        raise NotImplementedError
+
     def write(self, name: str, data: bytes) -> None:
-        """Store a small object and read it back."""
+        """Store a small object, let it and all before it settle, and read it back."""
         with self.upload(name) as upload:
-            write_all(upload.fd, data)
-            upload.commit()
+            try:
+                write_all(upload.fd, data)
+            except BrokenPipeError:
+                upload.commit()  # says why the store took no more; if it does not know, reading back does
+            except OSError as error:
+                what = self.full_name(name)
+                raise StoreError(what, "an object that can be written", error.strerror or str(error)) from error
+            else:
+                upload.commit()
+        self.settle()
         if self.read(name) != data:
             raise StoreError(self.full_name(name), f"the {len(data)} bytes just written", "something else read back")
 
@@ -139,7 +155,8 @@ class DirectoryStore(Store):
     """A local or mounted directory. It must exist: a mount that is missing must not look like an empty one."""
 
     def __init__(self, location: str):
-        self.location = location
+        self.location = location.rstrip("/") or "/"
+        self._unsettled: collections.deque[str] = collections.deque()  # workers append to it at once
 
     def _path(self, name: str) -> str:
         return os.path.join(self.location, name)
@@ -151,15 +168,39 @@ class DirectoryStore(Store):
             )
         root = self._path(prefix)
         sizes = {}
-        for directory, _names, files in os.walk(root):
+        for directory, _names, files in os.walk(root, onerror=_unless_gone):
             for file in files:
                 if not file.startswith("."):  # one that is being written
                     path = os.path.join(directory, file)
-                    sizes[os.path.relpath(path, root)] = os.stat(path).st_size
+                    try:
+                        sizes[os.path.relpath(path, root)] = os.stat(path).st_size
+                    except OSError as error:
+                        _unless_gone(error)
         return sizes
 
+    def tidy(self, prefix: str) -> None:
+        for directory, _names, files in os.walk(self._path(prefix), onerror=_unless_gone):
+            for file in files:
+                if file.startswith(".") and file.endswith(".tmp"):
+                    os.unlink(os.path.join(directory, file))
+
     def upload(self, name: str) -> Upload:
-        return _FileUpload(self._path(name), self.location)
+        return _FileUpload(self._path(name), self.location, self._unsettled)
+
+    def settle(self) -> None:
+        """The disk was told of each file when it was complete, so that little is left to wait for."""
+        directories = set()
+        try:
+            while self._unsettled:
+                path = self._unsettled.pop()
+                fsync_path(path)
+                directory = os.path.dirname(path)
+                while directory.startswith(self.location) and directory not in directories:
+                    directories.add(directory)
+                    fsync_path(directory)
+                    directory = os.path.dirname(directory)
+        except OSError as error:
+            raise StoreError(self.location, "a disk that keeps what it is given", str(error)) from error
 
     def download(self, name: str) -> Download:
         return _FileDownload(self._path(name))
@@ -180,11 +221,18 @@ class DirectoryStore(Store):
         return found
 
 
+def _unless_gone(error: OSError) -> None:
+    """What another run removes while we look is not there; what cannot be read must not look like nothing."""
+    if not isinstance(error, FileNotFoundError):
+        raise StoreError(str(error.filename), "a repository that can be read", error.strerror or str(error)) from error
+
+
 class _FileUpload(Upload):
     is_file = True
 
-    def __init__(self, path: str, root: str):
+    def __init__(self, path: str, root: str, unsettled: collections.deque[str]):
         self.path = path
+        self.unsettled = unsettled
         directory, name = os.path.split(path)
         self.temporary = os.path.join(directory, f".{name}.{secrets.token_hex(4)}.tmp")
         if not os.path.isdir(root):
@@ -202,9 +250,10 @@ class _FileUpload(Upload):
 
     def commit(self) -> None:
         try:
-            os.fsync(self.fd)
+            # Starts to write to the disk and does not wait: the next part is made meanwhile.
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.rename(self.temporary, self.path)
-            fsync_directory(os.path.dirname(self.path))
+            self.unsettled.append(self.path)
         except OSError as error:
             raise StoreError(self.path, "a file that can be completed", error.strerror or str(error)) from error
 
@@ -252,6 +301,9 @@ class RcloneStore(Store):
                 ) from error
             return {}
 
+    def settle(self) -> None:
+        return  # what a remote has accepted is its own to keep
+
     def upload(self, name: str) -> Upload:
         return _RcloneUpload(self.rclone.rcat(self.full_name(name)), self.full_name(name))
 
@@ -260,6 +312,9 @@ class RcloneStore(Store):
 
     def remove(self, prefix: str) -> None:
         self.rclone.purge(self.full_name(prefix))
+
+    def tidy(self, prefix: str) -> None:
+        self.rclone.drop_unfinished(self.full_name(prefix))
 
     def read_many(self, prefix: str, name: str) -> dict[str, bytes]:
         try:

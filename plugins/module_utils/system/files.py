@@ -13,14 +13,16 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
+import tempfile
 import typing as t
 
 from ..errors import GuardError
 
 
-def fsync_directory(path: str) -> None:
-    """Make a rename or a removal in ``path`` survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def fsync_path(path: str) -> None:
+    """Make a file's content, or the names in a directory, survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -31,17 +33,22 @@ def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
     """Replace ``path`` by ``data``: a reader sees the old file or the new one, also after a power cut."""
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        _write_through(temporary, path, data, mode)
+    except OSError as error:
+        raise GuardError(path, "a file that can be written", error.strerror or str(error)) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it was renamed
             os.unlink(temporary)
-        raise
-    fsync_directory(os.path.dirname(path) or ".")
+
+
+def _write_through(temporary: str, path: str, data: bytes, mode: int) -> None:
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(fd, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.rename(temporary, path)
+    fsync_path(os.path.dirname(path) or ".")
 
 
 def make_private_directory(path: str) -> str:
@@ -73,3 +80,60 @@ def lock(path: str, what: str) -> t.Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: str, prefix: str) -> t.Iterator[str]:
+    """A private directory in ``parent`` that is gone afterwards. Those that killed runs left go first."""
+    remove_abandoned(parent, prefix, shutil.rmtree)
+    path, claim = claimed_directory(parent, prefix)
+    try:
+        yield path
+    finally:
+        try:
+            shutil.rmtree(path)
+        finally:
+            os.close(claim)
+
+
+def claimed_directory(parent: str, prefix: str) -> tuple[str, int]:
+    """(path, descriptor) of a new private directory; it counts as in use while the descriptor is open."""
+    while True:
+        try:
+            path = tempfile.mkdtemp(prefix=prefix, dir=parent)
+        except OSError as error:
+            raise GuardError(parent, "a directory that can be written", error.strerror or str(error)) from error
+        fd = _open_if_idle(path)
+        if fd is not None:
+            return path, fd
+        # Another run took it for an abandoned one in the moment before we had claimed it, and removes it.
+
+
+def remove_abandoned(parent: str, prefix: str, remove: t.Callable[[str], object]) -> None:
+    """Remove our directories of that prefix whose makers are gone: nothing else would, after a kill -9."""
+    for name in os.listdir(parent):
+        if name.startswith(prefix):
+            path = os.path.join(parent, name)
+            fd = _open_if_idle(path)
+            if fd is not None:
+                try:
+                    remove(path)
+                finally:
+                    os.close(fd)
+
+
+def _open_if_idle(path: str) -> int | None:
+    """A descriptor that holds the directory's lock; None where it is not ours, in use, or gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path):
+                return fd
+    except BlockingIOError:
+        pass
+    os.close(fd)
+    return None

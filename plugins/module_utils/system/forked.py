@@ -69,7 +69,7 @@ def _result(reader: int) -> t.Any:
         data = handle.read()
     if not data:
         raise RuntimeError("a forked worker ended without a result: it was killed, or out of memory")
-    value, trace = pickle.loads(data)
+    value, trace = pickle.loads(data)  # noqa: S301 - from our own child, by a pipe of our own
     if trace:
         raise RuntimeError(f"a forked worker failed:\n{trace}")
     return value

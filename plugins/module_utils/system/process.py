@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import signal
@@ -46,10 +47,40 @@ def find_program(name: str, hint: str = "") -> str:
     return found
 
 
+@functools.lru_cache(maxsize=1)
+def _dies_with_us() -> tuple[str, ...]:
+    """What goes before a command so that the kernel kills it when the thread that started it is gone.
+
+    Without it a kill -9 of ours is, to a child that reads a pipe, a regular end of its input: an upload would
+    complete a part that is cut, perhaps while the next run stores the whole one under the same name.
+    Empty where util-linux is older than 2.33 or absent.
+    """
+    program = shutil.which("setpriv")
+    if program is None:
+        return ()
+    command = (program, "--pdeathsig", "KILL", "--")
+    tried = subprocess.run(
+        [*command, program, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    return command if tried.returncode == 0 else ()
+
+
 def widen_pipe(fd: int) -> None:
     """Make a pipe larger; where the user's pipe budget is used up it stays as it is, only slower."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES)
+
+
+_running: set[Child] = set()  # so that a signal can end them all
+_running_lock = threading.RLock()  # the handler of a signal may interrupt its holder
+
+
+def end_children() -> None:
+    """Kill every child that runs now; whoever waits for one sees it end."""
+    with _running_lock:
+        for child in list(_running):
+            child.kill()
 
 
 class Child:
@@ -77,11 +108,13 @@ class Child:
         self.argv = list(argv)
         self.timeout = timeout
         self.timed_out = False
+        if shutil.which(self.argv[0]) is None:  # setpriv would tell of it too late
+            raise GuardError(self.argv[0], "a program that starts", "no executable file of that name")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         secret_fd = _pipe_with(secret) if secret is not None else None
         try:
             self.process = subprocess.Popen(
-                [str(secret_fd) if a == "{secret_fd}" else a for a in self.argv],
+                [*_dies_with_us(), *(str(secret_fd) if a == "{secret_fd}" else a for a in self.argv)],
                 stdin=stdin,
                 stdout=stdout,
                 stderr=self._errors,
@@ -106,6 +139,8 @@ class Child:
         self._deadline = threading.Timer(timeout, self._expire)
         self._deadline.daemon = True
         self._deadline.start()
+        with _running_lock:
+            _running.add(self)
 
     def __enter__(self) -> Child:
         return self
@@ -113,6 +148,8 @@ class Child:
     def __exit__(self, *_exc: object) -> None:
         self._deadline.cancel()
         self.kill()
+        with _running_lock:
+            _running.discard(self)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):  # a broken pipe was reported by whoever wrote

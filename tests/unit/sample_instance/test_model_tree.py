@@ -108,6 +108,17 @@ def test_random_model_is_valid_and_has_the_size(tmp_path: Path, size: int, tie: 
     assert written == pytest.approx(size, rel=0.02)
 
 
+def test_random_weights_are_finite_numbers(tmp_path: Path) -> None:
+    """BF16 is infinite, or no number, where all eight bits of the exponent are set."""
+    model_tree.write_model(tmp_path, 3_500_001, seed=3, shards=2)
+    for path in tmp_path.glob("*.safetensors"):
+        content = path.read_bytes()
+        weights = content[8 + struct.unpack("<Q", content[:8])[0] :]
+        values = [value for (value,) in struct.iter_unpack("<H", weights)]
+        assert not any(value & 0x7F80 == 0x7F80 for value in values)
+        assert len({value >> 7 for value in values}) == 256  # all signs, all exponents that are left
+
+
 @pytest.mark.parametrize("size", [1 << 30, 16 << 30])
 def test_configuration_for_large_weights_has_the_size(size: int) -> None:
     shapes = model_tree.tensor_shapes(model_tree.random_model_config(size, tie=False))

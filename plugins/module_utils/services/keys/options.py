@@ -13,9 +13,7 @@ import typing as t
 
 from ...errors import KeyProviderError
 from ..gpg import Gpg
-from .aws_kms import AwsKms
 from .base import KeyProvider
-from .gpg_recipients import GpgRecipients
 from .key_file import KeyFile
 
 # no_log is False, not absent, where a name only sounds secret: Ansible warns otherwise.
@@ -69,6 +67,8 @@ def provider_from_options(options: dict[str, t.Any], gpg: Gpg) -> KeyProvider:
 
 
 def _aws_kms(given: dict[str, t.Any]) -> KeyProvider:
+    from .aws_kms import AwsKms  # here, because boto3 takes a quarter of a second to load
+
     _require(given, "aws_kms", "kms_key_id")
     if ("aws_access_key_id" in given) != ("aws_secret_access_key" in given):
         raise KeyProviderError("key", "aws_access_key_id and aws_secret_access_key", "only one of them")
@@ -89,6 +89,8 @@ def _aws_kms(given: dict[str, t.Any]) -> KeyProvider:
 
 
 def _gpg_recipients(given: dict[str, t.Any], gpg: Gpg) -> KeyProvider:
+    from .gpg_recipients import GpgRecipients  # here, because python-gnupg takes its time too
+
     if not {"public_key_files", "private_key_file", "gpg_home"}.intersection(given):
         raise KeyProviderError("key with provider gpg_recipients", "public_key_files to back up, "
                                "private_key_file or gpg_home to restore", "none of them")

@@ -1,0 +1,174 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Manifests come from a store that anybody may have written to, and an index must tell the same story."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import typing as t
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import IntegrityError
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.format import index as indexes
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.format import manifest as manifests
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.index import Index
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.manifest import Manifest, StoredPart
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.tree import DIRECTORY, FILE, Entry, Extent, Skipped
+
+SNAPSHOT = "000007-0123abcd"
+HASH = "ab" * 32
+
+
+def sample(**values: t.Any) -> Manifest:
+    known: dict[str, t.Any] = {
+        "instance": "guard-01", "layer": "logs", "snapshot": SNAPSHOT, "type": "increment",
+        "created": "2026-05-20T14:23:00Z", "base": "000005-0123abcd", "parent": "000006-0123abcd",
+        "key": {"provider": "file", "pgp_message": "x"}, "index": StoredPart("index.gpg", 40, HASH),
+        "parts": [StoredPart("part-00000.zst.gpg", 90, HASH, 0, 200, "zstd"),
+                  StoredPart("part-00001.gpg", 900, HASH, 200, 800)],
+        "files": 1, "content_bytes": 10, "host": "h", "records": None,
+    }  # fmt: skip
+    return Manifest(**{**known, **values})
+
+
+def parsed(data: bytes) -> Manifest:
+    return manifests.parse(data, "store:x/manifest.json", "guard-01", "logs", SNAPSHOT)
+
+
+def test_round_trip() -> None:
+    again = parsed(sample().to_bytes())
+    assert again.to_bytes() == sample().to_bytes()
+    assert (again.number, again.stored_bytes) == (7, 1030)
+
+
+def places(raw: t.Any, path: tuple[t.Any, ...] = ()) -> list[tuple[t.Any, ...]]:
+    """The path of every value in a JSON document."""
+    items = list(raw.items()) if isinstance(raw, dict) else list(enumerate(raw)) if isinstance(raw, list) else []
+    return [path, *(inner for key, value in items for inner in places(value, (*path, key)))]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+    | st.sampled_from(["full", "000007-0123abcd", "../x", "part-00000.gpg", "２", "9999-99-99T00:00:00Z", HASH, -1, 0]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+PLACES = places(json.loads(sample().to_bytes()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PLACES), st.none() | JSON, st.booleans()), min_size=1, max_size=3))
+def test_any_change_is_refused_or_harmless(changes: list[tuple[tuple[t.Any, ...], t.Any, bool]]) -> None:
+    raw = json.loads(sample().to_bytes())
+    for path, value, remove in changes:
+        holder = raw
+        for key in path[:-1]:
+            holder = holder[key] if isinstance(holder, dict) and key in holder else None
+        if not path:
+            raw = copy.deepcopy(value)
+        elif isinstance(holder, dict) and remove:
+            holder.pop(path[-1], None)
+        elif isinstance(holder, dict):
+            holder[path[-1]] = value
+    check(json.dumps(raw).encode())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_damage_is_refused_or_harmless(data: st.DataObject) -> None:
+    text = bytearray(sample().to_bytes())
+    for _change in range(data.draw(st.integers(1, 4))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    check(bytes(text[: data.draw(st.integers(0, len(text)))]))
+    check(bytes(text))
+
+
+def check(data: bytes) -> None:
+    """Refused with the one error for it, or a manifest whose parts tile the stream and whose chain leads back."""
+    try:
+        found = parsed(data)
+    except IntegrityError as error:
+        assert "store:x/manifest.json" in str(error)
+        return
+    assert (found.instance, found.layer, found.snapshot) == ("guard-01", "logs", SNAPSHOT)
+    position = 0
+    for number, part in enumerate(found.parts):
+        assert part.name.startswith(f"part-{number:05d}.")
+        assert (part.start, part.size >= 0, len(part.sha256)) == (position, True, 64)
+        position += part.length
+    assert found.index.name == "index.gpg"
+    if found.type == "full":
+        assert (found.base, found.parent) == (SNAPSHOT, "")
+    else:
+        assert found.base[:6] <= found.parent[:6] < "000007"
+    assert parsed(found.to_bytes()).to_bytes() == found.to_bytes()
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"[]", b"null", b"\xff", b"[" * 100_000, b'{"kind": 1}', b"1" * 5000,
+    sample(created="2026-13-01T00:00:00Z").to_bytes(), sample(created="2026-05-20").to_bytes(),
+    sample(parent="").to_bytes(), sample(parent=SNAPSHOT).to_bytes(), sample(base="000007-aaaaaaaa").to_bytes(),
+    sample(type="full").to_bytes(), sample(instance="other").to_bytes(), sample(layer="model").to_bytes(),
+    sample(snapshot="000008-0123abcd").to_bytes(), sample(index=StoredPart("part-00000.gpg", 1, HASH)).to_bytes(),
+    sample(files=True).to_bytes(), sample(content_bytes=-1).to_bytes(), sample(key=[]).to_bytes(),
+    sample(parts=[StoredPart("part-00000.gpg", 1, HASH, 0, 1, "zstd")]).to_bytes(),
+    sample(parts=[StoredPart("part-00000.gpg", 1, HASH, 1, 1)]).to_bytes(),
+])  # fmt: skip
+def test_refused(data: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        parsed(data)
+
+
+def test_a_newer_format_says_so() -> None:
+    with pytest.raises(IntegrityError, match="upgrade this one"):
+        parsed(sample().to_bytes().replace(b'"format": 1', b'"format": 2'))
+
+
+def test_snapshot_ids() -> None:
+    assert manifests.snapshot_number(manifests.new_snapshot_id(12)) == 12
+    for name in ("1-0123abcd", "000001-0123ABCD", "٠٠٠٠٠١-0123abcd", "000001-0123abcd\n", "000001"):
+        assert manifests.snapshot_number(name) is None
+
+
+def an_index() -> Index:
+    root = Entry(".", DIRECTORY, mode=0o755)
+    file = Entry("审\udcff\n", FILE, size=10, xattrs={"user.\udce9": b"\0\xff"}, extents=[Extent(0, 10, 512, HASH)])
+    return Index([root, file], [Skipped("pipe", "named pipe")], {"streams": []})
+
+
+def test_an_index_comes_back() -> None:
+    data = indexes.to_bytes(an_index(), sample())
+    assert indexes.from_bytes(data, sample(), "where") == an_index()
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Manifest)])
+def test_a_manifest_that_differs_from_its_index(name: str) -> None:
+    """All but the wrapped key, which rotation changes, and the index itself."""
+    data = indexes.to_bytes(an_index(), sample())
+    other = sample(**{name: "other" if name not in ("parts", "key", "index") else {
+        "parts": sample().parts[:1], "key": {}, "index": StoredPart("index.gpg", 41, HASH)}[name]})  # fmt: skip
+    if name in ("key", "index"):
+        assert indexes.from_bytes(data, other, "where") == an_index()
+        return
+    with pytest.raises(IntegrityError, match=rf"one that differs in {name}"):
+        indexes.from_bytes(data, other, "where")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 200))
+def test_a_damaged_index_is_an_integrity_error(noise: bytes, at: int) -> None:
+    data = indexes.to_bytes(an_index(), sample())
+    for damaged in (noise, data[:at], data[:at] + noise + data[at + len(noise) :]):
+        if damaged != data:
+            try:
+                found = indexes.from_bytes(damaged, sample(), "where")
+            except IntegrityError:
+                continue
+            assert found == an_index()
