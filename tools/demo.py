@@ -127,6 +127,9 @@ class Demo:
 
         with screen.step("Disaster: delete the whole data root, and what the backups knew on this host"):
             before = evidence.take_evidence(instance)
+            told = {item["path"]: item["bytes"] for item in increments["logs"][0]["unfinished"]}
+            if told != before.half_written:
+                raise DemoFailed(f"half-written lines: expected the backup to tell {before.half_written}, found {told}")
             evidence.expect_whole_lines(before, instance.logs)
             shutil.rmtree(instance.root)
             shutil.rmtree(self.directory / "state")

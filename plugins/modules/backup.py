@@ -24,7 +24,7 @@ description:
   - For V(config), what changed in the directory is first committed to its Git repository, which is made where there
     is none. The snapshot holds the files and the whole history as a Git bundle.
   - Owners, modes, access and default ACLs, extended attributes, file capabilities, hard links and holes are saved.
-    Named pipes, sockets, devices and what is mounted below O(path) are not; they are listed in RV(skipped).
+    Named pipes, sockets, devices and what is mounted below O(path) are not; they are listed in RV(left_out).
     Inode flags (C(chattr)) and the labels of security modules (SELinux, IMA, EVM) are not saved either.
   - A file of the model that changes while it is read fails the task, and no snapshot is made. The other layers are
     read again, up to three times in all.
@@ -150,7 +150,7 @@ seconds:
   description: Duration in seconds.
   returned: success
   type: float
-skipped:
+left_out:
   description: Names that are not in the snapshot, each with the reason.
   returned: success
   type: list

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A network that stalls, cuts, truncates and flips bits: once it heals, always it ends; it never makes a false snapshot."""
+"""A network that stalls, cuts, truncates and flips bits. Once heals, always ends, and no snapshot is false."""
 
 from __future__ import annotations
 
@@ -116,7 +116,23 @@ def test_what_is_stored_is_what_was_sent(store, proxy: FaultyProxy, size: int) -
     options = rclone.Options(find_tool("rclone"), store.config_through(proxy), 1, 1, 60)
     far = open_store(store.remote, options)
     stored = 0
-    for at in (0, 30, 150, 400, 700, 900, 1100, 1500, 3000, 5200, 5800, size // 2, size + 600, size + 1200, size + 2500):
+    for at in (
+        0,
+        30,
+        150,
+        400,
+        700,
+        900,
+        1100,
+        1500,
+        3000,
+        5200,
+        5800,
+        size // 2,
+        size + 600,
+        size + 1200,
+        size + 2500,
+    ):
         data, name = os.urandom(size), f"object-{at}"
         proxy.fault = Fault("flip", after=at)
         try:

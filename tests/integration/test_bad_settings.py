@@ -20,7 +20,6 @@ from support.git_trees import open_place
 from support.kms import Kms
 from support.trial import Trial
 
-
 NOBODY = 65534
 
 
@@ -74,9 +73,7 @@ def test_a_key_that_was_exchanged_is_told_and_does_not_stop_the_backups(trial: T
     ("content", "words"), [(None, "No such file"), (b"", "key"), (b"short\n", "32"), (b"\x00" * 40, "key")]
 )
 @pytest.mark.parametrize("module", ["backup", "restore"])
-def test_no_usable_key_file(
-    trial: Trial, tmp_path: Path, module: str, content: bytes | None, words: str
-) -> None:
+def test_no_usable_key_file(trial: Trial, tmp_path: Path, module: str, content: bytes | None, words: str) -> None:
     path = tmp_path / "bad.key"
     if content is not None:
         path.write_bytes(content)

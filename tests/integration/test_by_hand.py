@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.keys.aws_kms import AwsKms
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.keys.gpg_recipients import GpgRecipients
 from hypothesis import HealthCheck, given, settings
 from sample_instance import logs
 from sample_instance.compare import compare_trees
 
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.keys.aws_kms import AwsKms
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.keys.gpg_recipients import GpgRecipients
 from support import trees
 from support.by_hand import follow, restored, shell_blocks
 from support.engine import Engine, short_place
@@ -132,7 +132,7 @@ def test_logs_hold_every_record_once(place: Path) -> None:
         tree = by_hand(engine, snapshot, place / "hand")
         found.append([record["trace_id"] for record in logs.iter_records(tree)])
     assert all(found), "each of them brings records"
-    assert sorted(sum(found, [])) == sorted(written)
+    assert sorted(trace_id for part in found for trace_id in part) == sorted(written)
 
 
 def test_damage_is_noticed(place: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import typing as t
@@ -35,7 +36,7 @@ class Place(t.NamedTuple):
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = tmp_path_factory.mktemp("sound")
     trial = Trial(place / "trial", place / "repository")
-    trial.make_model(4)
+    trial.make_model(3)
     first = trial.run("backup").succeeded()["snapshot"]
     (trial.model / "config.json").write_text('{"model_type": "qwen3", "version": 2}\n')
     return Place(trial, first, trial.run("backup").succeeded()["snapshot"])
@@ -59,7 +60,7 @@ def on(name: str, change: t.Callable[[bytes], bytes]) -> Damage:
 
 
 def swap(folder: Path) -> None:
-    one, other = folder / "part-00000.gpg", folder / "part-00001.gpg"
+    one, other = folder / "part-00001.gpg", folder / "part-00002.gpg"
     assert one.stat().st_size == other.stat().st_size
     one.rename(folder / "x")
     other.rename(one)
@@ -80,9 +81,9 @@ def manifest(change: t.Callable[[dict[str, t.Any], Path], object]) -> Damage:
 def exchanged_part(raw: dict[str, t.Any], folder: Path) -> None:
     """A part of the first snapshot, and a manifest that says so."""
     (old,) = (path for path in folder.parent.iterdir() if path.name != folder.name)
-    shutil.copy2(old / "part-00000.gpg", folder / "part-00000.gpg")
-    data = (folder / "part-00000.gpg").read_bytes()
-    raw["parts"][0].update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    data = (old / "part-00001.gpg").read_bytes()
+    (folder / "part-00001.gpg").write_bytes(data)
+    raw["parts"][1].update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def key_of_the_other(raw: dict[str, t.Any], folder: Path) -> None:
@@ -112,8 +113,8 @@ CASES: list[tuple[str, Damage, str, str]] = [
     ("part longer", on("part-00001.gpg", lambda data: data + b"x"), LISTED, r"expected \d+ bytes, found \d+ bytes"),
     ("part empty", on("part-00001.gpg", lambda _data: b""), LISTED, "found 0 bytes"),
     ("parts swapped", swap, STORED, "SHA-256"),
-    ("bit in the head", on("part-00000.gpg", flipped(0.0)), STORED, "SHA-256"),
-    ("bit in the key packet", on("part-00000.gpg", flipped(8e-6)), STORED, "SHA-256"),
+    ("bit in the head", on("part-00001.gpg", flipped(0.0)), STORED, "SHA-256"),
+    ("bit in the key packet", on("part-00001.gpg", flipped(8e-6)), STORED, "SHA-256"),
     ("bit in the middle", on("part-00001.gpg", flipped(0.5)), STORED, "SHA-256"),
     ("bit at the end", on("part-00001.gpg", flipped(1.0)), STORED, "SHA-256"),
     ("index deleted", lambda folder: (folder / "index.gpg").unlink(), LISTED, "no such object"),
@@ -150,26 +151,24 @@ CASES: list[tuple[str, Damage, str, str]] = [
 def test_damage_is_found(place: Place, tmp_path: Path, damage: Damage, level: str, words: str) -> None:
     trial = place.trial
     damage(trial.folder(place.second))
-    for each in LEVELS:
+    below = LEVELS[: LEVELS.index(level)][-1:]
+    for each in dict.fromkeys((*below, level, DECRYPTED)):
         verified = trial.run("verify", level=each, snapshot=place.second, keep_verdict=False)
-        if LEVELS.index(each) < LEVELS.index(level):
+        if each in below:
             assert verified.succeeded()["ok"], each
-            continue
-        assert verified.failed, f"level {each} saw nothing"
+        else:
+            assert verified.failed, f"level {each} saw nothing"
+            # Without a usable wrapped key there is nothing to say about the content.
+            assert verified.result.get("failures") or "data key" in words, "an error in place of a verdict"
         if each == level:
-            message = json.dumps(verified.result.get("failures")) + verified.result["msg"]
-            assert words.split(",")[0].split(".*")[0].replace(r"\d+", "") in message.replace("\\", "") or (
-                __import__("re").search(words, message)
-            ), message
+            assert re.search(words, verified.result["msg"]), verified.result["msg"]
     target = tmp_path / "target"
     trial.refused("restore", path=str(target), snapshot=place.second)
     assert not [path for path in target.rglob("*") if path.is_file() and not _same(path, trial.model, target)]
     (told,) = (
-        one
-        for one in trial.run("snapshot_info").succeeded()["snapshots"]["model"]
-        if one["snapshot"] == place.second
+        one for one in trial.run("snapshot_info").succeeded()["snapshots"]["model"] if one["snapshot"] == place.second
     )
-    assert bool(told["damaged"]) == (level == LISTED and "stands on" not in words), told
+    assert bool(told["damaged"]) == (level == LISTED), told
     # The next backup is not kept from its work, and what it makes is sound.
     done = trial.run("backup").succeeded()
     if level == LISTED or "data key" in words or "differs" in words or "index.gpg" in words:
@@ -177,7 +176,6 @@ def test_damage_is_found(place: Place, tmp_path: Path, damage: Damage, level: st
     else:
         trial.run("backup", type="full").succeeded()
     trial.restores_equal()
-    trial.run("restore", path=str(tmp_path / "old"), snapshot=place.first).succeeded()
 
 
 def _same(path: Path, model: Path, target: Path) -> bool:

@@ -24,7 +24,11 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.format import index as indexes
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.repository import MANIFEST
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.tree import (
-    DIRECTORY, FILE, HARDLINK, SYMLINK, Entry,
+    DIRECTORY,
+    FILE,
+    HARDLINK,
+    SYMLINK,
+    Entry,
 )  # fmt: skip
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import snapshots
 from support.engine import Engine, short_place
@@ -275,6 +279,6 @@ def test_an_immutable_directory(scene: Scene) -> None:
             scene.engine.restore(scene.target, overwrite=True)
     finally:
         subprocess.run(["chattr", "-i", str(frozen)], check=True)
-    assert [path for path in scene.target.rglob(".guardops-restore-*")] == []
+    assert list(scene.target.rglob(".guardops-restore-*")) == []
     scene.engine.restore(scene.target, overwrite=True)
     assert compare_trees(scene.place / "source", scene.target) == []

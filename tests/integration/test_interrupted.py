@@ -15,11 +15,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from sample_instance.compare import compare_trees
+
 from support.faulty_proxy import Fault, FaultyProxy
 from support.modules import module_command, module_environment, module_input
-from support.trial import Trial, Watch, kill
+from support.trial import Trial, kill, wait_until
 
 STALL = Fault("stall", after=200_000)
 
@@ -49,7 +49,7 @@ def holds_only_its_snapshots(trial: Trial) -> None:
 
 def test_killed_while_it_stores_parts(far: Trial, proxy: FaultyProxy) -> None:
     with far.started("backup") as process:
-        Watch().until(lambda: len(stored_parts(far)) >= 2, "two parts in the store")
+        wait_until(lambda: len(stored_parts(far)) >= 2, "two parts in the store")
         proxy.fault = STALL
         proxy.wait_until_hit()
         kill(process)
@@ -66,7 +66,7 @@ def test_killed_while_it_stores_parts(far: Trial, proxy: FaultyProxy) -> None:
 
 def test_killed_and_the_model_changed_since(far: Trial, proxy: FaultyProxy) -> None:
     with far.started("backup") as process:
-        Watch().until(lambda: stored_parts(far), "a part in the store")
+        wait_until(lambda: stored_parts(far), "a part in the store")
         proxy.fault = STALL
         proxy.wait_until_hit()
         kill(process)
@@ -85,7 +85,7 @@ def test_killed_at_any_moment(far: Trial, proxy: FaultyProxy) -> None:
         proxy.reset_counts()
         with far.started("backup", type="full") as process:
             enough = share * 5.3 * (1 << 20) * 0.6
-            Watch().until(lambda: proxy.bytes_up > enough or process.poll() is not None, "enough bytes")  # noqa: B023 - used at once
+            wait_until(lambda: proxy.bytes_up > enough or process.poll() is not None, "enough bytes")  # noqa: B023 - used at once
             kill(process)
             process.wait()
             assert not far.processes(), "children outlive the module"

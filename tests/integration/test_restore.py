@@ -149,7 +149,7 @@ def test_a_capability_too_many(place: Path, engine: Engine) -> None:
 
 # What runs as another user; it imports all it needs before it gives its rights away.
 AS_NOBODY = """
-import os, sys
+import concurrent.futures.thread, os, sys  # Python may lie where that user cannot read: nothing is imported late
 sys.path[:0] = sys.argv[1].split(os.pathsep)
 from pathlib import Path
 from support.engine import Engine
@@ -211,8 +211,7 @@ def test_an_ordinary_user_without_owners(place: Path) -> None:
     assert "owners" in first
     assert (second, third) == ("False", "True")
     differences = compare_trees(source, home / "target", aspects=("size", "content", "mtime_ns", "xattrs", "mode"))
-    assert differences == [
-        "d/readable: security.capability: expected "
-        + repr(os.getxattr(source / "d" / "readable", permissions.CAPABILITY)) + ", found none",
-        "program: mode: expected 6755, found 0755",
-    ]  # fmt: skip
+    capability, mode = differences
+    assert capability.startswith("d/readable: security.capability: ")
+    assert capability.endswith("found none")
+    assert mode == "program: mode: expected 6755, found 0755", "it must not run as whoever restores it"

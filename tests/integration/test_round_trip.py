@@ -28,7 +28,7 @@ def round_trip(place: Path, tree: list[trees.Node]) -> None:
     skipped = trees.build(source, tree)
     engine = Engine(place / "engine")
     taken = engine.backup(source)
-    assert sorted(item["path"] for item in taken.skipped) == skipped
+    assert sorted(item["path"] for item in taken.left_out) == skipped
     outcome = engine.restore(target)
     assert outcome.changed
     assert unexpected(compare_trees(source, target), skipped) == []
@@ -77,7 +77,7 @@ def config_round_trip(place: Path, tree: list[trees.Node]) -> None:
     (source / "routes.json").write_text("{}\n")
     taken = engine.backup(source)
     assert taken.commit
-    assert sorted(item["path"] for item in taken.skipped) == skipped
+    assert sorted(item["path"] for item in taken.left_out) == skipped
     outcome = engine.restore(target)
     assert unexpected(compare_trees(source, target, ignore=[".git", ".git/*"]), skipped) == []
     assert [line for line in outcome.not_checked if "commit" in line] == []

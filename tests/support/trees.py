@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypothesis import strategies as st
-
 from sample_instance import permissions
 
 ROOT = os.geteuid() == 0
@@ -32,7 +31,9 @@ _NAMES = (
     b"y" * 255, "语".encode() * 85, b"GNUSparseFile.0", b"x.gpg",
 )  # fmt: skip
 _XATTR_NAMES = ("user.note", "user.a=b", "user.100%", "user.line\nbreak", "user.caf\udce9", "user.标签")
-_XATTR_VALUES = (b"", b"text", b"\x00", b"a\x00b\nc=d\n", b"\xff\xfe\x00", "值".encode(), b"17 fake=record\n", b"z" * 700)
+_XATTR_VALUES = (
+    b"", b"text", b"\x00", b"a\x00b\nc=d\n", b"\xff\xfe\x00", "值".encode(), b"17 fake=record\n", b"z" * 700,
+)  # fmt: skip
 _TIMES = (
     0, 1, -1, -1_500_000_000, 999_999_999, 1_700_000_000_123_456_789, -2_000_000_000_000_000_001,
     4_294_967_296_000_000_007, 9_000_000_000_500_000_000,

@@ -4,16 +4,15 @@
 
 """One instance, one repository, and module runs of which nothing may be left behind.
 
-    trial = Trial(tmp_path, tmp_path / "repository")
-    trial.make_model()
-    trial.refused("backup", "data key", key=other_key)     # fails, names it, leaves nothing
-    trial.run("backup").succeeded()
+trial = Trial(tmp_path, tmp_path / "repository")
+trial.make_model()
+trial.refused("backup", "data key", key=other_key)     # fails, names it, leaves nothing
+trial.run("backup").succeeded()
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import secrets
@@ -24,9 +23,9 @@ import typing as t
 from pathlib import Path
 
 import psutil
+from sample_instance.compare import ASPECTS, compare_trees
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.keys.key_file import make_key_file
-from sample_instance.compare import ASPECTS, compare_trees
 
 from .checkout import find_tool
 from .forked_modules import run_forked
@@ -52,8 +51,12 @@ class Trial:
         self.key_file = str(place / "trial.key")
         self.temporary.mkdir(parents=True)
         self.options: dict[str, t.Any] = {
-            "instance": INSTANCE, "repository": self.repository, "state_dir": str(self.state), "rclone_config": store and store.config,
-            "rclone_path": find_tool("rclone"), "gpg_path": self._watched_gpg(), "retries": 2, "idle_timeout": 3,
+            "instance": INSTANCE, "repository": self.repository, "state_dir": str(self.state),
+            "rclone_config": store and store.config,
+            "rclone_path": find_tool("rclone"),
+            "gpg_path": self._watched_gpg(),
+            "retries": 2,
+            "idle_timeout": 3,
             "key": {"provider": "file", "key_file": self.key_file},
         }  # fmt: skip
         if not os.path.exists(self.key_file):
@@ -209,9 +212,9 @@ class Trial:
     def _living(self) -> t.Iterator[str]:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    if process.environ().get("TMPDIR") == str(self.temporary):
-                        yield " ".join(process.cmdline())
+                ours = process.environ().get("TMPDIR") == str(self.temporary)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    yield " ".join(process.cmdline())
 
 
 def kill(process: subprocess.Popen[bytes], sign: int = signal.SIGKILL) -> None:
@@ -235,14 +238,9 @@ def flipped(at: float) -> t.Callable[[bytes], bytes]:
     return change
 
 
-@dataclasses.dataclass
-class Watch:
-    """Waits for something to happen, with an end."""
-
-    seconds: float = 60.0
-
-    def until(self, happened: t.Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + self.seconds
-        while not happened():
-            assert time.monotonic() < deadline, f"{what}: not within {self.seconds:.0f} s"
-            time.sleep(0.02)
+def wait_until(happened: t.Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Wait for something to happen, with an end."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.02)

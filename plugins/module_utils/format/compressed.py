@@ -32,7 +32,7 @@ _MAGIC = {
     "bzip2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
 }
 _MAGIC_BYTES = 10
-_ZSTD_READ = 8192  # zeros shrink by thousands: what this unpacks to must still fit into memory
+_ZSTD_READ = 1024  # zeros shrink by tens of thousands, and all that this unpacks to is in memory at once
 
 
 class Unfinished(Exception):

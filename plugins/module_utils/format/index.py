@@ -46,7 +46,7 @@ def to_bytes(index: Index, manifest: Manifest) -> bytes:
         "entries": [entry.to_json() for entry in index.entries],
     }
     text = json.dumps(raw, separators=(",", ":")).encode()
-    return bytes(require_zstandard().ZstdCompressor(level=3).compress(text))
+    return bytes(require_zstandard().ZstdCompressor(level=3, write_checksum=True).compress(text))
 
 
 def from_bytes(data: bytes, manifest: Manifest, where: str) -> Index:

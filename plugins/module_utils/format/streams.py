@@ -55,8 +55,11 @@ class Stream:
     @classmethod
     def from_json(cls, raw: dict[str, t.Any]) -> Stream:
         """The reverse."""
-        pairs = {name: [(length, digest) for length, digest in raw[name]] for name in ("segments", "copies")}
-        return cls(**{**raw, **pairs, "identity": tuple(raw["identity"]), "mark": tuple(raw["mark"])})
+        stream = cls(**raw)
+        stream.identity, stream.mark = tuple(raw["identity"]), (raw["mark"][0], raw["mark"][1])
+        stream.segments = [(length, digest) for length, digest in raw["segments"]]
+        stream.copies = [(length, digest) for length, digest in raw["copies"]]
+        return stream
 
 
 @dataclasses.dataclass
@@ -108,9 +111,6 @@ class _Resolver:
         self.here: dict[str, list[int]] = {}  # the located ones, by head
         self.strange: list[tuple[Entry, list[str]]] = []  # files of no known stream
         self.number = max((stream.number for stream in known), default=0)
-        for stream in known:
-            for head in stream.heads:
-                self.by_head.setdefault(head, []).append(stream)
 
     def resolve(self, files: t.Sequence[Entry]) -> Resolution:
         # The tree lies on one device, whose number may be another after a restart.
@@ -119,9 +119,11 @@ class _Resolver:
         for entry in files:
             stream = by_inode.get(entry.identity[1])
             if stream is not None and _continues(self.tree, entry, stream):
-                self._hold(_grown(self.tree, entry, stream))
+                self.located[stream.number] = _grown(self.tree, entry, stream)
             else:
                 strangers.append((entry, encoding_of(self.tree, entry)))
+        if strangers:
+            self._index()
         for entry, encoding in sorted(strangers, key=_plain_first):
             try:
                 self._place(entry, encoding)
@@ -136,6 +138,14 @@ class _Resolver:
             if any(stream.number not in self.located and stream.segments for stream in suspects):
                 self.found.forked.append(entry.path)
         return self.found
+
+    def _index(self) -> None:
+        """Make it possible to find streams by their beginnings; most runs meet no file that needs it."""
+        for stream in self.known:
+            for head in stream.heads:
+                self.by_head.setdefault(head, []).append(stream)
+        for item in self.located.values():
+            self._hold(item)
 
     def _hold(self, item: Located) -> None:
         self.located[item.stream.number] = item
@@ -220,7 +230,8 @@ def _new(tree: Tree, entry: Entry, encoding: str, number: int) -> Located:
 def _grown(tree: Tree, entry: Entry, stream: Stream) -> Located:
     """The stream at its place, with what follows the saved offset: in whole lines, or raw as it is."""
     start = stream.offset
-    stream = dataclasses.replace(stream, path=entry.path, present=True, copies=[])
+    if entry.identity != stream.identity or entry.path != stream.path or stream.copies:
+        stream = dataclasses.replace(stream, path=entry.path, present=True, copies=[])
     if entry.identity == stream.identity:
         return Located(stream, entry, start, start, torn=0 if stream.encoding != PLAIN else entry.size - start)
     rest = entry.size if stream.raw else start  # a compressed file goes on only where it is kept as it is
@@ -315,7 +326,7 @@ def beginnings(tree: Tree, entry: Entry, until: int | None = None) -> list[str]:
         with plain_reader(tree, entry, as_it_is=True) as reader:  # no line in it, but bytes of its own
             data = read_fully(reader, _MARK_BYTES)
         ends = [len(data)]
-    return [hashlib.sha256(data[:end]).hexdigest()[:32] for end in ends]
+    return [_short(data[:end]) for end in ends]
 
 
 def mark(tree: Tree, entry: Entry, length: int) -> tuple[int, str]:
@@ -326,7 +337,12 @@ def mark(tree: Tree, entry: Entry, length: int) -> tuple[int, str]:
         ends += os.pread(fd, min(_MARK_BYTES, length), max(0, length - _MARK_BYTES))
     finally:
         os.close(fd)
-    return length, hashlib.sha256(ends).hexdigest()
+    return length, _short(ends)
+
+
+def _short(data: bytes) -> str:
+    """A hash to look things up by, and half as long: every index holds three of them for each log."""
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def line_end(tree: Tree, entry: Entry, start: int) -> int:

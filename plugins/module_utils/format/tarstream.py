@@ -43,12 +43,13 @@ def header(entry: Entry) -> bytes:
     seconds, fraction = divmod(entry.mtime_ns, 1_000_000_000)
     size = content_length(entry) if entry.type == FILE else 0
     records: list[tuple[bytes, bytes]] = []
+    sparse: list[tuple[bytes, bytes]] = []
     sparse_map = b""
     if entry.data is not None:
         # GNU's sparse format 1.0: the map stands before the data, the true name and size in PAX records.
         sparse_map = _sparse_map(entry.data, entry.size)
         size += len(sparse_map)
-        records += [
+        sparse = [
             (b"GNU.sparse.major", b"1"),
             (b"GNU.sparse.minor", b"0"),
             (b"GNU.sparse.name", name),
@@ -65,6 +66,7 @@ def header(entry: Entry) -> bytes:
     ):
         if len(text) > longest or not text.isascii():
             records.append((keyword, text))
+    records += sparse  # after the path: of two names, Python's tarfile takes the last
     for keyword, number, limit in (
         (b"uid", entry.uid, _MOST_ID),
         (b"gid", entry.gid, _MOST_ID),
@@ -76,9 +78,7 @@ def header(entry: Entry) -> bytes:
         records.append((b"mtime", _decimal_seconds(entry.mtime_ns)))
     for xattr, value in sorted(entry.xattrs.items()):
         records.append(_xattr_record(xattr, value))
-    main = _ustar(
-        name, _TYPE_FLAGS[entry.type], size, seconds, entry.mode, entry.uid, entry.gid, target, owner, group
-    )
+    main = _ustar(name, _TYPE_FLAGS[entry.type], size, seconds, entry.mode, entry.uid, entry.gid, target, owner, group)
     return _extended_header(records) + main + sparse_map
 
 

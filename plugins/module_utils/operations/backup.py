@@ -58,7 +58,8 @@ class Outcome:
     stored_bytes: int = 0
     reused_parts: int = 0
     seconds: float = 0.0
-    skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    # Not called skipped: Ansible would take the task for one that was skipped.
+    left_out: list[dict[str, str]] = dataclasses.field(default_factory=list)
     unfinished: list[dict[str, t.Any]] = dataclasses.field(default_factory=list)
     commit: str = ""
     pushed: bool = False
@@ -199,7 +200,7 @@ def _take(
     state_after: t.Callable[[Manifest], dict[str, t.Any]],
 ) -> Outcome:  # fmt: skip
     outcome = Outcome(changed=True, type=plan.type, reason=reason)
-    outcome.skipped = [{"path": item.path, "reason": item.reason} for item in plan.skipped]
+    outcome.left_out = [{"path": item.path, "reason": item.reason} for item in plan.skipped]
     outcome.diff = "".join(f"{change}\n" for change in changes)
     outcome.files = sum(1 for entry in plan.entries if entry.type == FILE)
     outcome.bytes = plan.content_bytes

@@ -207,6 +207,8 @@ def _check_marks(root: str, found: Resolution, marks: dict[str, tuple[int, str]]
 
 
 def _saved(item: Located, marks: dict[str, tuple[int, str]], segments: list[tuple[int, str]]) -> Stream:
+    if item.entry.identity == item.stream.identity and item.start == item.end:
+        return item.stream  # of 10,000 logs one is new
     return dataclasses.replace(
         item.stream, identity=item.entry.identity, offset=item.end, segments=segments, mark=marks[item.stream.path]
     )

@@ -33,12 +33,19 @@ def _layer(repository: Repository, layer: str) -> list[dict[str, t.Any]]:
     manifests = repository.manifests(layer)
     verdicts = repository.all_verdicts(layer)
     numbers = [item.number for item in listed if item.complete]
+    sound: set[str] = set()
     found = []
     for item in listed:
         told = _describe(repository, layer, item, manifests.get(item.snapshot))
         told["verified"] = verdicts.get(item.snapshot, {})
         if item.complete and numbers.count(item.number) > 1:
             told["damaged"] = told["damaged"] or f"two snapshots have the number {item.number}: two hosts wrote at once"
+        parent = told.get("parent")
+        if parent and parent not in sound:  # it has a lower number, so it was looked at before
+            where = repository.where(layer, item.snapshot)
+            told["damaged"] = told["damaged"] or f"{where}: stands on {parent}, which is damaged or missing"
+        if item.complete and not told["damaged"]:
+            sound.add(item.snapshot)
         found.append(told)
     return found
 

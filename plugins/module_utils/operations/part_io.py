@@ -52,11 +52,12 @@ class Traffic:
 
 def store_part(traffic: Traffic, tree: Tree, part: Part, name: str) -> list[str]:
     """Make the part's object; its size and hash are set. Returns the SHA-256 of each of its file pieces."""
+    where = traffic.store.full_name(name)
     with traffic.store.upload(name) as upload:
         if upload.is_file:
             with traffic.gpg.encrypting(traffic.passphrase, subprocess.PIPE, upload.fd, traffic.timeout) as child:
                 hashes = _feed(traffic, tree, part, child.stdin)
-                check(child, name)
+                check(child, where)
             part.size, part.sha256 = _digest(upload.fd)
         else:
             with traffic.gpg.encrypting(traffic.passphrase, subprocess.PIPE, subprocess.PIPE, traffic.timeout) as child:
@@ -69,10 +70,8 @@ def store_part(traffic: Traffic, tree: Tree, part: Part, name: str) -> list[str]
                     relay.join()
                 if relay.broken:
                     upload.commit()  # says why the store took no more; if it does not know, we say so
-                    raise StoreError(
-                        traffic.store.full_name(name), "a store that takes the whole part", "one that stopped"
-                    )
-                check(child, name)
+                    raise StoreError(where, "a store that takes the whole part", "one that stopped")
+                check(child, where)
                 part.size, part.sha256 = relay.size, relay.hash.hexdigest()
         upload.commit()
     return hashes

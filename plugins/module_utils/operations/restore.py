@@ -244,9 +244,7 @@ def _carry_out(
                 draft.drop()
 
 
-def _prepare(
-    writer: Writer, image: Image, changes: list[Change], jobs: list[Job], drafts: dict[str, Draft]
-) -> None:
+def _prepare(writer: Writer, image: Image, changes: list[Change], jobs: list[Job], drafts: dict[str, Draft]) -> None:
     """Make directories, and files of which nothing is to be fetched; a draft for each of the others."""
     wanted = collections.Counter(item.path for job in jobs for item in job.wanted)
     names = collections.Counter(entry.target for entry in image.entries if entry.type == HARDLINK)

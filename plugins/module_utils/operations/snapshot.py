@@ -99,6 +99,8 @@ def _fingerprint(plan: Plan, parts: list[Part]) -> str:
     """The same only when every part would hold the same bytes."""
     digest = hashlib.sha256(json.dumps([plan.type, plan.base, plan.parent]).encode())
     for entry in plan.entries:
+        if entry.listed_only:
+            continue
         told = entry.to_json()
         told.pop("extents", None)
         inode = entry.identity if not plan.grows else entry.identity[:2]

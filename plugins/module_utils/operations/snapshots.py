@@ -50,7 +50,7 @@ def choose(session: Session, wanted: str) -> Listed:
         return complete[-1]
     if wanted == LATEST_VERIFIED:
         return _latest_verified(session, complete, where)
-    if re.fullmatch(r"\d{1,12}", wanted) or snapshot_number(wanted) is not None:
+    if re.fullmatch(r"[0-9]{1,12}", wanted) or snapshot_number(wanted) is not None:
         matching = [
             item for item in complete if wanted == item.snapshot or (wanted.isdigit() and int(wanted) == item.number)
         ]

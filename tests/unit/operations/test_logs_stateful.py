@@ -4,13 +4,13 @@
 
 """Any sequence of writing, rotation, loss and backups: all that was there at a snapshot is restored exactly once.
 
-Real files, a real store and real gpg; the model is a list of lines for each name.
+Real files, a real store and real gpg; the model is a list of lines for each name. The same with snapshots in
+memory goes through many more and longer sequences in the same time.
 """
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import pathlib
 import shutil
@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.manifest import FULL, INCREMENT
 from support.engine import Engine
-from support.log_chain import PACK, LogDirectory, whole_lines
+from support.log_chain import PACK, Chain, LogDirectory, whole_lines
 
 ACTIVE = "audit.log"
 SCHEMES = ("numbered", "dated", "moved")
@@ -140,33 +140,60 @@ class Logs(RuleBasedStateMachine):
 
     # -- snapshots
 
+    def take(self, kind: str) -> str | None:
+        """The type of the snapshot that was taken, if one was."""
+        outcome = self.engine.backup(self.logs.root, type=kind)
+        return outcome.type if outcome.changed else None
+
+    def restored(self) -> collections.Counter[bytes]:
+        """All whole lines that a restore gives."""
+        target = self.place / "restored"
+        shutil.rmtree(target, ignore_errors=True)
+        self.engine.restore(target)
+        return whole_lines([path.read_bytes() for path in target.rglob("*") if path.is_file()])
+
     @rule(kind=st.sampled_from([FULL, INCREMENT, INCREMENT]))
     def back_up(self, kind: str) -> None:
         if not self.model:
             return
-        outcome = self.engine.backup(self.logs.root, type=kind)
         on_disk = {line for lines in self.model.values() for line in lines}
-        assert kind != FULL or outcome.type == FULL
-        if outcome.type == FULL:
-            self.saved = on_disk
-        else:
-            # An increment adds exactly what is new, and is not made for nothing.
-            assert outcome.bytes >= sum(map(len, on_disk - self.saved))
-            assert outcome.changed or on_disk <= self.saved
-            self.saved |= on_disk
+        taken = self.take(kind)
+        assert taken == FULL or kind == INCREMENT
+        assert taken is not None or on_disk <= self.saved
+        self.saved = on_disk if taken == FULL else self.saved | on_disk
 
     @precondition(lambda self: self.saved)
     @rule()
     def restore(self) -> None:
-        target = self.place / "restored"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(target)
-        self.engine.restore(target)
-        found = whole_lines([path.read_bytes() for path in target.rglob("*") if path.is_file()])
-        assert found == collections.Counter(self.saved)
+        assert self.restored() == collections.Counter(self.saved)
 
 
-Logs.TestCase.settings = settings(
-    max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+class InMemory(Logs):
+    """Without gpg and store."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chain = Chain(self.logs.root)
+
+    def take(self, kind: str) -> str | None:
+        taken = self.chain.take(kind if self.chain.opened else FULL)
+        return taken.type if taken else None
+
+    def restored(self) -> collections.Counter[bytes]:
+        found = self.chain.lines()
+        assert self.chain.lines_by_hand() == found
+        return found
+
+    @rule()
+    def lose_state(self) -> None:
+        if self.chain.opened:
+            self.chain.lose_state()
+
+
+_ALL = list(HealthCheck)  # backups are slow, and rules that do not apply are skipped often
+Logs.TestCase.settings = settings(max_examples=15, stateful_step_count=12, deadline=None, suppress_health_check=_ALL)
+InMemory.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=_ALL
 )
 TestLogs = Logs.TestCase
+TestInMemory = InMemory.TestCase
