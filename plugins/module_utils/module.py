@@ -27,7 +27,6 @@ from .services import rclone
 from .services.gpg import Gpg
 from .services.keys.options import provider_from_options
 from .services.store import open_store
-from .system.process import end_children
 
 REPOSITORY_ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "instance": {"type": "str", "required": True},
@@ -88,7 +87,6 @@ class _Interrupted(BaseException):
 def _interrupt(number: int, _frame: types.FrameType | None) -> None:
     for each in _ENDING:  # a second one must not break the clean-up off
         signal.signal(each, signal.SIG_IGN)
-    end_children()  # workers may be waiting for a store that stalls
     raise _Interrupted(signal.Signals(number).name)
 
 

@@ -36,8 +36,16 @@ def server():
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch, tmp_path):
     """Credentials of whoever runs the tests must not decide them."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION",
-                 "AWS_DEFAULT_REGION", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_ENDPOINT_URL"):
+    for name in (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_ENDPOINT_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -69,9 +77,14 @@ def test_each_snapshot_has_its_own(provider):
 
 
 def test_from_options(server):
-    options = {"provider": "aws_kms", "kms_key_id": server.key_id, "kms_endpoint_url": server.endpoint_url,
-               "kms_region": server.region, "aws_access_key_id": server.access_key,
-               "aws_secret_access_key": server.secret_key}
+    options = {
+        "provider": "aws_kms",
+        "kms_key_id": server.key_id,
+        "kms_endpoint_url": server.endpoint_url,
+        "kms_region": server.region,
+        "aws_access_key_id": server.access_key,
+        "aws_secret_access_key": server.secret_key,
+    }
     with Gpg() as gpg:
         made = provider_from_options(options, gpg)
         key = made.new_key(CONTEXT)
@@ -81,7 +94,8 @@ def test_from_options(server):
 
 def test_from_a_profile(server, tmp_path):
     (tmp_path / "credentials").write_text(
-        f"[backup]\naws_access_key_id={server.access_key}\naws_secret_access_key={server.secret_key}\n")
+        f"[backup]\naws_access_key_id={server.access_key}\naws_secret_access_key={server.secret_key}\n"
+    )
     made = provider_at(server.endpoint_url, server.key_id, access_key=None, secret_key=None, profile="backup")
     key = made.new_key(CONTEXT)
     assert made.unwrap(key.wrapped, CONTEXT) == key.passphrase
@@ -173,16 +187,19 @@ def refuser():
         thread.join()
 
 
-@pytest.mark.parametrize(("code", "message"), [
-    ("AccessDeniedException", "access denied.*kms:GenerateDataKey"),
-    ("DisabledException", "a disabled key.*Enable it"),
-    ("IncorrectKeyException", "another KMS key"),
-    ("KMSInvalidStateException", "deletion"),
-    ("ExpiredTokenException", "expired credentials"),
-    ("UnrecognizedClientException", "unknown credentials"),
-    ("InvalidSignatureException", "does not fit"),
-    ("SomethingNewException", "SomethingNewException"),
-])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("AccessDeniedException", "access denied.*kms:GenerateDataKey"),
+        ("DisabledException", "a disabled key.*Enable it"),
+        ("IncorrectKeyException", "another KMS key"),
+        ("KMSInvalidStateException", "deletion"),
+        ("ExpiredTokenException", "expired credentials"),
+        ("UnrecognizedClientException", "unknown credentials"),
+        ("InvalidSignatureException", "does not fit"),
+        ("SomethingNewException", "SomethingNewException"),
+    ],
+)
 def test_refused(refuser, code, message):
     refuser.code = code
     with pytest.raises(KeyProviderError, match=f"alias/guard.*{message}") as caught:
@@ -209,13 +226,23 @@ def test_by_hand(provider, server, tmp_path):
     given = dict(zip(command[3::2], command[4::2]))
     # Every option is one that the tool makes from the service's own model, or one of its global ones.
     operation = botocore.session.Session().get_service_model("kms").operation_model("Decrypt")
-    known = {"--" + "".join("-" + c.lower() if c.isupper() else c for c in name).strip("-")
-             for name in operation.input_shape.members}
+    known = {
+        "--" + "".join("-" + c.lower() if c.isupper() else c for c in name).strip("-")
+        for name in operation.input_shape.members
+    }
     assert given.keys() <= known | {"--region", "--endpoint-url", "--query", "--output"}
     assert given["--ciphertext-blob"] == "fileb://data-key.wrapped"
-    client = boto3.client("kms", region_name=given["--region"], endpoint_url=given["--endpoint-url"],
-                          aws_access_key_id=server.access_key, aws_secret_access_key=server.secret_key)
-    answer = client.decrypt(CiphertextBlob=(tmp_path / "data-key.wrapped").read_bytes(), KeyId=given["--key-id"],
-                            EncryptionContext=json.loads(given["--encryption-context"]))
+    client = boto3.client(
+        "kms",
+        region_name=given["--region"],
+        endpoint_url=given["--endpoint-url"],
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+    )
+    answer = client.decrypt(
+        CiphertextBlob=(tmp_path / "data-key.wrapped").read_bytes(),
+        KeyId=given["--key-id"],
+        EncryptionContext=json.loads(given["--encryption-context"]),
+    )
     assert (given["--query"], given["--output"]) == ("Plaintext", "text")
     assert base64.b64encode(answer["Plaintext"]) == key.passphrase

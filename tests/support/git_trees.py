@@ -41,7 +41,10 @@ def plain_git(folder: Path, *words: str) -> str:
     settings = ("user.name=t", "user.email=t@example.org", "safe.directory=*")
     done = subprocess.run(
         ["git", "-C", str(folder), *(word for one in settings for word in ("-c", one)), *words],
-        capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
     )
     return done.stdout.strip()
 

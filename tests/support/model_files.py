@@ -30,10 +30,13 @@ def split_model(model):
     for file, part in halves.items():
         save(model / file, {name: header[name] for name in part}, {name: data[name] for name in part})
     (model / "model.safetensors").unlink()
-    edit(model / INDEX, {
-        "metadata": {"total_size": sum(map(len, data.values()))},
-        "weight_map": {name: file for file, part in halves.items() for name in part},
-    })
+    edit(
+        model / INDEX,
+        {
+            "metadata": {"total_size": sum(map(len, data.values()))},
+            "weight_map": {name: file for file, part in halves.items() for name in part},
+        },
+    )
     return model
 
 
@@ -43,7 +46,7 @@ def load(path):
     start = 8 + int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8:start])
     header.pop("__metadata__", None)
-    return header, {n: raw[start + e["data_offsets"][0]:start + e["data_offsets"][1]] for n, e in header.items()}
+    return header, {n: raw[start + e["data_offsets"][0] : start + e["data_offsets"][1]] for n, e in header.items()}
 
 
 def save(path, header, data):

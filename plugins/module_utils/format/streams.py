@@ -166,8 +166,7 @@ class _Resolver:
     def _is_moved(self, entry: Entry, encoding: str, heads: list[str]) -> bool:
         """Whether the file holds a lost stream, or is a copy that was made of it."""
         lost = {s.number: s for head in heads for s in self.by_head.get(head, ()) if s.number not in self.located}
-        # The longest first: one log may begin with all that was ever saved of another.
-        for stream in sorted(lost.values(), key=lambda stream: -stream.offset):
+        for stream in lost.values():
             item = _holding(self.tree, entry, encoding, stream, self.scratch)
             if item is not None:
                 self._hold(item)

@@ -27,8 +27,15 @@ from .model_tensors import HAS_NUMPY, BadFile, Tensor, open_regular, parse_json,
 
 SAFETIES = ("Safe", "Unsafe", "Controversial")
 CATEGORIES = (
-    "Violent", "Non-violent Illegal Acts", "Sexual Content or Sexual Acts", "PII", "Suicide & Self-Harm",
-    "Unethical Acts", "Politically Sensitive Topics", "Copyright Violation", "Jailbreak",
+    "Violent",
+    "Non-violent Illegal Acts",
+    "Sexual Content or Sexual Acts",
+    "PII",
+    "Suicide & Self-Harm",
+    "Unethical Acts",
+    "Politically Sensitive Topics",
+    "Copyright Violation",
+    "Jailbreak",
 )
 _VERDICT = re.compile(r"Safety: (Safe|Unsafe|Controversial)\nCategories: ([^\n]+)\s*")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

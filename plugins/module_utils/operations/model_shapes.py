@@ -89,9 +89,7 @@ def qwen3_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def compare_shapes(
-    config: dict[str, t.Any], tensors: dict[str, Tensor]
-) -> tuple[list[str], list[str]]:
+def compare_shapes(config: dict[str, t.Any], tensors: dict[str, Tensor]) -> tuple[list[str], list[str]]:
     """Failures and warnings about the tensors of a Qwen3 model."""
     failures, warnings = [], []
     sizes = qwen3_sizes(config)

@@ -80,7 +80,9 @@ class GitRepository:
         if not stat.S_ISDIR(found.st_mode):
             kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "a file"
             raise GuardError(
-                folder, "a directory", kind,
+                folder,
+                "a directory",
+                kind,
                 "A repository that lies elsewhere (a work tree, a submodule) is not backed up from here.",
             )
         for name in ("commondir", "objects", "refs", "config", "HEAD"):
@@ -98,13 +100,17 @@ class GitRepository:
         found = os.lstat(part)
         if found.st_uid != self._uid:
             raise GuardError(
-                part, f"owned by user {self._uid}, as git runs", f"owned by user {found.st_uid}",
+                part,
+                f"owned by user {self._uid}, as git runs",
+                f"owned by user {found.st_uid}",
                 f"Give the directory and its .git to one owner: chown -R {self._uid} {self.path}/.git",
             )
         # With an ACL the group's bits are its mask, so this sees writers by ACL too.
         if self._uid == 0 and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise GuardError(
-                part, "writable by root alone, as git runs as root", f"mode {stat.S_IMODE(found.st_mode):o}",
+                part,
+                "writable by root alone, as git runs as root",
+                f"mode {stat.S_IMODE(found.st_mode):o}",
                 f"Whoever writes there could make root start programs: chmod -R go-w {self.path}/.git",
             )
 
@@ -166,16 +172,24 @@ class GitRepository:
             folder = git.environment.get("GIT_DIR", os.path.join(self.path, ".git"))
             exclude = _excluded(git)
             # New objects go to the scratch directory; what is there already is read where it is.
-            git = git._replace(environment={
-                **git.environment,
-                "GIT_INDEX_FILE": os.path.join(scratch, "index"),
-                "GIT_OBJECT_DIRECTORY": scratch,
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.path.join(folder, "objects"),
-            })
+            git = git._replace(
+                environment={
+                    **git.environment,
+                    "GIT_INDEX_FILE": os.path.join(scratch, "index"),
+                    "GIT_OBJECT_DIRECTORY": scratch,
+                    "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.path.join(folder, "objects"),
+                }
+            )
             git.run("read-tree", base if base != _EMPTY_TREE else "--empty")
             _add(git, exclude)
             patch, more = git.first_bytes(
-                "diff", "--cached", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", base,
+                "diff",
+                "--cached",
+                "--no-color",
+                "--no-ext-diff",
+                "--no-textconv",
+                "--no-renames",
+                base,
                 limit=DIFF_LIMIT,
             )
         return patch.decode("utf-8", "replace") + ("\n[the rest of the difference is not shown]\n" if more else "")
@@ -191,7 +205,9 @@ class GitRepository:
         conflicts = [c.path for c in _status(git) if "U" in c.status or c.status in ("AA", "DD")]
         if conflicts:
             raise GuardError(
-                self.path, "no merge under way", f"conflicts in {', '.join(map(repr, conflicts[:5]))}",
+                self.path,
+                "no merge under way",
+                f"conflicts in {', '.join(map(repr, conflicts[:5]))}",
                 "Resolve them and commit, or give the merge up: git merge --abort",
             )
         self._remove_stale_locks()
@@ -200,13 +216,22 @@ class GitRepository:
         if git.run("diff", "--cached", "--quiet", "--no-ext-diff", accept=(0, 1)).rc == 0 and not merging:
             return None
         name, email = self.author
-        author = git._replace(environment={
-            **git.environment,
-            "GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email,
-            "GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email,
-        })
+        author = git._replace(
+            environment={
+                **git.environment,
+                "GIT_AUTHOR_NAME": name,
+                "GIT_AUTHOR_EMAIL": email,
+                "GIT_COMMITTER_NAME": name,
+                "GIT_COMMITTER_EMAIL": email,
+            }
+        )
         author.run(
-            "commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=whitespace", "--file=-",
+            "commit",
+            "--quiet",
+            "--no-verify",
+            "--no-gpg-sign",
+            "--cleanup=whitespace",
+            "--file=-",
             data=message.encode("utf-8", "surrogateescape"),
         )
         return self.head()
@@ -224,7 +249,9 @@ class GitRepository:
                     age = time.time() - os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime
                     if age < _LOCK_AGE or _git_is_running():
                         raise GuardError(
-                            f"{self.path}/.git/{name}", "no other git at work", f"a lock that is {age:.0f} s old",
+                            f"{self.path}/.git/{name}",
+                            "no other git at work",
+                            f"a lock that is {age:.0f} s old",
                             "Wait for the git that runs to end. If none works there, remove the lock.",
                         )
                     os.unlink(name, dir_fd=folder)
@@ -264,7 +291,9 @@ class GitRepository:
                 copy.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
             if branch is not None and refs.get(f"refs/heads/{branch}") != head:
                 raise IntegrityError(
-                    self.path, f"a bundle whose HEAD is branch {branch}", f"{head}, which that branch is not at",
+                    self.path,
+                    f"a bundle whose HEAD is branch {branch}",
+                    f"{head}, which that branch is not at",
                     "Somebody else commits there now; try again.",
                 )
             os.rename(temporary, output_path)
@@ -325,7 +354,7 @@ def restore_from_bundle(
 
 def _branch_at(refs: dict[str, str], head: str, wanted: str | None) -> str | None:
     prefix = "refs/heads/"
-    here = sorted(name[len(prefix):] for name, at in refs.items() if name.startswith(prefix) and at == head)
+    here = sorted(name[len(prefix) :] for name, at in refs.items() if name.startswith(prefix) and at == head)
     if wanted is not None:
         if wanted not in here:
             raise IntegrityError(f"branch {wanted}", f"in the bundle, at HEAD {head}", f"HEAD at {here or 'no branch'}")
@@ -342,7 +371,12 @@ def _refs(git: Git) -> dict[str, str]:
 
 def _status(git: Git) -> list[Change]:
     out = git.run(
-        "status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames",
+        "status",
+        "--porcelain=v2",
+        "-z",
+        "--untracked-files=all",
+        "--ignored=matching",
+        "--no-renames",
         "--ignore-submodules=dirty",
     ).stdout
     return sorted(map(_change, filter(None, out.split(b"\0"))), key=lambda change: change.path)
@@ -379,8 +413,13 @@ def _add(git: Git, exclude: t.Sequence[str]) -> None:
     """Put all that changed into the index. A file that cannot be read (exit code 1) does not keep back the rest."""
     patterns = [b".", *(b":(exclude,top,literal)" + os.fsencode(path) for path in exclude)]
     git.run(
-        "add", "--all", "--ignore-errors", "--pathspec-from-file=-", "--pathspec-file-nul",
-        data=b"\0".join(patterns) + b"\0", accept=(0, 1),
+        "add",
+        "--all",
+        "--ignore-errors",
+        "--pathspec-from-file=-",
+        "--pathspec-file-nul",
+        data=b"\0".join(patterns) + b"\0",
+        accept=(0, 1),
     )
 
 
@@ -391,4 +430,3 @@ def _git_is_running() -> bool:
             if name.read().strip() == b"git":
                 return True
     return False
-

@@ -57,7 +57,9 @@ def identity_for(path: str, uid: int, gid: int) -> Identity | None:
         return None
     if os.geteuid() != 0:
         raise GuardError(
-            path, f"a directory of user {os.geteuid()}, who runs this", f"one of user {uid}",
+            path,
+            f"a directory of user {os.geteuid()}, who runs this",
+            f"one of user {uid}",
             "Run as root or as the directory's owner: a repository's configuration can start programs.",
         )
     try:
@@ -100,19 +102,21 @@ class Git(t.NamedTuple):
 
     def env(self) -> dict[str, str]:
         """Nothing of our home or of the system's configuration, no questions, no transport unless it was asked for."""
-        return clean_environment({
-            "HOME": "/nonexistent",
-            "XDG_CONFIG_HOME": "/nonexistent",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_NO_LAZY_FETCH": "1",
-            "GIT_ALLOW_PROTOCOL": "none",
-            "GIT_CEILING_DIRECTORIES": os.path.dirname(self.directory),
-            **self.environment,
-        })
+        return clean_environment(
+            {
+                "HOME": "/nonexistent",
+                "XDG_CONFIG_HOME": "/nonexistent",
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_CONFIG_GLOBAL": "/dev/null",
+                "GIT_ATTR_NOSYSTEM": "1",
+                "GIT_TERMINAL_PROMPT": "0",
+                "GIT_OPTIONAL_LOCKS": "0",
+                "GIT_NO_LAZY_FETCH": "1",
+                "GIT_ALLOW_PROTOCOL": "none",
+                "GIT_CEILING_DIRECTORIES": os.path.dirname(self.directory),
+                **self.environment,
+            }
+        )
 
     def _who(self) -> dict[str, t.Any]:
         if self.identity is None:
@@ -146,7 +150,12 @@ class Git(t.NamedTuple):
     def stream(self, *words: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL) -> None:
         """Run a command between open files: the program needs no right to their names."""
         with Child(
-            self.argv(words), stdin=stdin, stdout=stdout, env=self.env(), timeout=LOCAL_TIMEOUT, cwd=self.directory,
+            self.argv(words),
+            stdin=stdin,
+            stdout=stdout,
+            env=self.env(),
+            timeout=LOCAL_TIMEOUT,
+            cwd=self.directory,
             **self._who(),
         ) as child:
             rc = child.wait()
@@ -156,7 +165,11 @@ class Git(t.NamedTuple):
     def first_bytes(self, *words: str, limit: int) -> tuple[bytes, bool]:
         """At most ``limit`` bytes of what a command writes, and whether there was more."""
         with Child(
-            self.argv(words), stdout=subprocess.PIPE, env=self.env(), timeout=LOCAL_TIMEOUT, cwd=self.directory,
+            self.argv(words),
+            stdout=subprocess.PIPE,
+            env=self.env(),
+            timeout=LOCAL_TIMEOUT,
+            cwd=self.directory,
             **self._who(),
         ) as child:
             found = t.cast("t.IO[bytes]", child.process.stdout).read(limit + 1)

@@ -111,9 +111,7 @@ def _give(tree: str, identity: Identity) -> None:
         os.chown(folder, identity.uid, identity.gid)
 
 
-def push_bundle(
-    bundle: str, url: str, branch: str, ssh_key_file: str | None = None, timeout: float = 300.0
-) -> str:
+def push_bundle(bundle: str, url: str, branch: str, ssh_key_file: str | None = None, timeout: float = 300.0) -> str:
     """Push a bundle's HEAD to ``branch`` of a remote, never by force; returns the commit that the remote then names.
 
     What counts is what the remote answers afterwards: a push that said nothing wrong is not believed,
@@ -129,7 +127,9 @@ def push_bundle(
         if identity is not None:
             _give(scratch.directory, identity)
         environment = {
-            "GIT_ALLOW_PROTOCOL": remote.scheme, "GIT_SSH_COMMAND": ssh_command(ssh_key_file), "GIT_SSH_VARIANT": "ssh",
+            "GIT_ALLOW_PROTOCOL": remote.scheme,
+            "GIT_SSH_COMMAND": ssh_command(ssh_key_file),
+            "GIT_SSH_VARIANT": "ssh",
         }
         git = Git(scratch.directory, identity, environment)
         target = f"refs/heads/{branch}"
@@ -138,9 +138,7 @@ def push_bundle(
         pushed = git.attempt(
             ("push", "--porcelain", "--", remote.address, f"{commit}:{target}"), settings=settings, timeout=timeout
         )
-        listed = git.attempt(
-            ("ls-remote", "--", remote.address, target), settings=settings, timeout=min(timeout, 60.0)
-        )
+        listed = git.attempt(("ls-remote", "--", remote.address, target), settings=settings, timeout=min(timeout, 60.0))
     _judge(remote, branch, commit, pushed, listed)
     return commit
 
@@ -154,7 +152,9 @@ def _judge(remote: Remote, branch: str, commit: str, pushed: Result, listed: Res
     now = f"the remote has {there[0] if there else 'no such branch'}" if listed.rc == 0 else "it could not be read back"
     if b"\t[rejected]" in pushed.stdout:
         raise GuardError(
-            thing, f"a branch that commit {commit} continues", f"other commits; {now}",
+            thing,
+            f"a branch that commit {commit} continues",
+            f"other commits; {now}",
             "Somebody else pushed there and nothing was overwritten. Merge their commits, or push to another branch.",
         )
     if pushed.timed_out:
@@ -163,6 +163,8 @@ def _judge(remote: Remote, branch: str, commit: str, pushed: Result, listed: Res
         words = (pushed.stdout.decode("utf-8", "replace") + " " + pushed.stderr) if pushed.rc else listed.stderr
         problem = f"exit code {pushed.rc}: {plain(words, remote.secrets()) or 'no message'}"
     raise StoreError(
-        thing, f"commit {commit} after the push", f"{now}; {problem}",
+        thing,
+        f"commit {commit} after the push",
+        f"{now}; {problem}",
         "Check the address, the network, the credentials and, for ssh, known_hosts. The commit is kept here.",
     )

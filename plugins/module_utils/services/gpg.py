@@ -41,25 +41,41 @@ _COMMON = (
     "--quiet",
     "--no-secmem-warning",
     "--no-autostart",  # a symmetric key needs no agent, so there is none to leave behind
-    "--pinentry-mode", "loopback",
+    "--pinentry-mode",
+    "loopback",
     "--no-symkey-cache",
-    "--status-fd", "2",
-    "--passphrase-fd", "{secret_fd}",
+    "--status-fd",
+    "2",
+    "--passphrase-fd",
+    "{secret_fd}",
 )
 
 
 def encrypt_arguments(program: str, home: str, armor: bool = False, s2k_count: int = S2K_COUNT_RANDOM) -> list[str]:
     """Encrypt stdin to stdout with the passphrase on ``{secret_fd}``."""
     return [
-        program, "--homedir", home, *_COMMON,
-        "--cipher-algo", "AES256",
+        program,
+        "--homedir",
+        home,
+        *_COMMON,
+        "--cipher-algo",
+        "AES256",
         # The engine compresses where that helps; here it would cost six times the encryption itself.
-        "--compress-algo", "none",
+        "--compress-algo",
+        "none",
         # The count is always given, as gpg would otherwise ask an agent to measure one.
-        "--s2k-mode", "3", "--s2k-digest-algo", "SHA256", "--s2k-cipher-algo", "AES256",
-        "--s2k-count", str(s2k_count),
+        "--s2k-mode",
+        "3",
+        "--s2k-digest-algo",
+        "SHA256",
+        "--s2k-cipher-algo",
+        "AES256",
+        "--s2k-count",
+        str(s2k_count),
         *(["--armor"] if armor else []),
-        "--output", "-", "--symmetric",
+        "--output",
+        "-",
+        "--symmetric",
     ]
 
 
@@ -107,8 +123,13 @@ class Gpg:
 
     def encrypting(self, passphrase: bytes, stdin: int | None, stdout: int | None, timeout: float) -> Child:
         """A child that encrypts ``stdin`` to ``stdout``. Stream, close its stdin, then call ``check``."""
-        return Child(encrypt_arguments(self.program, self.home), stdin=stdin, stdout=stdout,
-                     secret=_usable(passphrase), timeout=timeout)
+        return Child(
+            encrypt_arguments(self.program, self.home),
+            stdin=stdin,
+            stdout=stdout,
+            secret=_usable(passphrase),
+            timeout=timeout,
+        )
 
     def decrypting(self, passphrase: bytes, stdin: int | None, stdout: int | None, timeout: float) -> Child:
         """A child that decrypts ``stdin`` to ``stdout``. Stream to the end, then call ``check``.
@@ -117,8 +138,13 @@ class Gpg:
         ``stdout`` is a file, compare its size or hash as well: gpg 2.2 ends with 0 when the disk is
         full at the last buffer. From a pipe nothing is lost unnoticed.
         """
-        return Child(decrypt_arguments(self.program, self.home), stdin=stdin, stdout=stdout,
-                     secret=_usable(passphrase), timeout=timeout)
+        return Child(
+            decrypt_arguments(self.program, self.home),
+            stdin=stdin,
+            stdout=stdout,
+            secret=_usable(passphrase),
+            timeout=timeout,
+        )
 
     def encrypt_bytes(self, data: bytes, passphrase: bytes, what: str = "data", timeout: float = 600.0) -> bytes:
         """Encrypt something small, all in memory."""
@@ -128,8 +154,9 @@ class Gpg:
     def encrypt_text(self, data: bytes, passphrase: bytes, what: str = "text", timeout: float = 600.0) -> str:
         """Encrypt something small to an armored message, with a passphrase that a person may have thought up."""
         arguments = encrypt_arguments(self.program, self.home, armor=True, s2k_count=S2K_COUNT_HUMAN)
-        with Child(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                   secret=_usable(passphrase), timeout=timeout) as child:
+        with Child(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, secret=_usable(passphrase), timeout=timeout
+        ) as child:
             return _through(child, data, what).decode("ascii")
 
     def decrypt_bytes(self, data: bytes, passphrase: bytes, what: str = "data", timeout: float = 600.0) -> bytes:
@@ -148,11 +175,19 @@ def check(child: Child, what: str) -> None:
     """
     rc = child.wait()
     if child.timed_out:
-        raise GuardError(what, f"gpg to end within {child.timeout:g} s", "it still running; it was killed",
-                         "Is the disk or the network very slow? Raise the time limit.")
+        raise GuardError(
+            what,
+            f"gpg to end within {child.timeout:g} s",
+            "it still running; it was killed",
+            "Is the disk or the network very slow? Raise the time limit.",
+        )
     if rc < 0:
-        raise GuardError(what, "gpg to end by itself", f"it killed by {_signal_name(-rc)}",
-                         "The kernel's log says whether memory ran out.")
+        raise GuardError(
+            what,
+            "gpg to end by itself",
+            f"it killed by {_signal_name(-rc)}",
+            "The kernel's log says whether memory ran out.",
+        )
     text = child.errors()
     if "--decrypt" in child.argv:
         check_decryption(rc, text, what)
@@ -175,19 +210,39 @@ def check_decryption(rc: int, text: str, what: str) -> None:
             return
         raise GuardError(what, "gpg to write what it decrypted", f"exit code {rc}: {human_lines(text)}")
     if protection and not protected:
-        raise IntegrityError(what, "data encrypted with integrity protection", "data without it",
-                             "It was not made by this collection: anybody could have changed it.")
+        raise IntegrityError(
+            what,
+            "data encrypted with integrity protection",
+            "data without it",
+            "It was not made by this collection: anybody could have changed it.",
+        )
     if any(error_code(line) == BAD_PASSPHRASE for line in status):
-        raise KeyProviderError(what, "the passphrase that encrypted it", "one that does not fit",
-                               "Or its first bytes are damaged: compare its SHA-256 with the manifest.")
+        raise KeyProviderError(
+            what,
+            "the passphrase that encrypted it",
+            "one that does not fit",
+            "Or its first bytes are damaged: compare its SHA-256 with the manifest.",
+        )
     if "BADMDC" in names:
-        raise IntegrityError(what, "the data that was encrypted", "changed or cut data",
-                             "Restore this object from another copy, or use another snapshot.")
+        raise IntegrityError(
+            what,
+            "the data that was encrypted",
+            "changed or cut data",
+            "Restore this object from another copy, or use another snapshot.",
+        )
     if "DECRYPTION_OKAY" not in names and ("BEGIN_DECRYPTION" not in names or "NODATA" in names):
-        raise IntegrityError(what, "an encrypted OpenPGP message", human_lines(text) or "none",
-                             "The object is cut, damaged or not encrypted at all.")
-    raise IntegrityError(what, "one message that gpg proves whole", f"exit code {rc}: {human_lines(text)}",
-                         "Restore this object from another copy, or use another snapshot.")
+        raise IntegrityError(
+            what,
+            "an encrypted OpenPGP message",
+            human_lines(text) or "none",
+            "The object is cut, damaged or not encrypted at all.",
+        )
+    raise IntegrityError(
+        what,
+        "one message that gpg proves whole",
+        f"exit code {rc}: {human_lines(text)}",
+        "Restore this object from another copy, or use another snapshot.",
+    )
 
 
 _DECRYPTION_STEPS = ("BEGIN_DECRYPTION", "PLAINTEXT", "DECRYPTION_OKAY", "END_DECRYPTION")
@@ -202,7 +257,7 @@ def _is_protected(info: list[str]) -> bool:
 def status_lines(text: str) -> list[list[str]]:
     """gpg's machine-readable lines; it percent-escapes what comes from inside a message."""
     mark = "[GNUPG:] "
-    return [line[len(mark):].split(" ") for line in text.split("\n") if line.startswith(mark) and line != mark]
+    return [line[len(mark) :].split(" ") for line in text.split("\n") if line.startswith(mark) and line != mark]
 
 
 def error_code(line: list[str]) -> int:
@@ -226,9 +281,12 @@ def _through(child: Child, data: bytes, what: str) -> bytes:
 def _usable(passphrase: bytes) -> bytes:
     """Refuse what gpg would silently cut: it stops reading at a line's end."""
     if not re.fullmatch(rb"[\x21-\x7e]{1,255}", passphrase):
-        raise KeyProviderError("passphrase", "1 to 255 printable ASCII characters without a space",
-                               f"{len(passphrase)} bytes, some of them others",
-                               "Check the key provider's settings and its key.")
+        raise KeyProviderError(
+            "passphrase",
+            "1 to 255 printable ASCII characters without a space",
+            f"{len(passphrase)} bytes, some of them others",
+            "Check the key provider's settings and its key.",
+        )
     return passphrase
 
 
@@ -237,12 +295,20 @@ def _version(program: str) -> tuple[int, ...]:
     found = re.match(rb"gpg \(GnuPG[^)]*\) (\d+)\.(\d+)\.(\d+)", result.stdout)
     needed = ".".join(str(number) for number in MINIMUM_VERSION)
     if result.rc != 0 or not found:
-        raise GuardError(program, f"GnuPG {needed} or newer", f"exit code {result.rc}: {human_lines(result.stderr)}",
-                         "Install the package gnupg (gpg).")
+        raise GuardError(
+            program,
+            f"GnuPG {needed} or newer",
+            f"exit code {result.rc}: {human_lines(result.stderr)}",
+            "Install the package gnupg (gpg).",
+        )
     version = tuple(int(number) for number in found.groups())
     if version < MINIMUM_VERSION:
-        raise GuardError(program, f"GnuPG {needed} or newer", ".".join(str(number) for number in version),
-                         "Upgrade gpg: older ones accept data without integrity protection.")
+        raise GuardError(
+            program,
+            f"GnuPG {needed} or newer",
+            ".".join(str(number) for number in version),
+            "Upgrade gpg: older ones accept data without integrity protection.",
+        )
     return version
 
 
@@ -284,8 +350,9 @@ def _remove_home(home: str) -> None:
         if not os.path.exists(home):
             return
         time.sleep(0.1)
-    raise GuardError(home, "a throw-away directory that can be removed", "it still there",
-                     "Remove it by hand: it may hold keys.")
+    raise GuardError(
+        home, "a throw-away directory that can be removed", "it still there", "Remove it by hand: it may hold keys."
+    )
 
 
 def _signal_name(number: int) -> str:

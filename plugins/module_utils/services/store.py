@@ -16,6 +16,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import re
 import secrets
 import shutil
 
@@ -140,14 +141,21 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+_REMOTE = re.compile(r"\A[\w.+@][\w.+@ -]*:")
+
+
 def open_store(location: str, options: rclone.Options) -> Store:
     """A store for an absolute path, or for ``remote:path``."""
     if location.startswith("/"):
         return DirectoryStore(location)
-    if ":" not in location or location.startswith("-"):
+    if not _REMOTE.match(location):
+        # A connection string (:s3,secret_access_key=…:bucket) would put its secrets into argument lists.
+        remote, colon, _path = location.partition(":")
+        shown = f"{remote}:…" if colon and "=" not in remote else "something else"
         raise GuardError(
-            f"repository {location!r}", "an rclone remote and a path (remote:path) or an absolute path", "neither"
-        )
+            "repository", "the name of a remote in rclone's configuration and a path (remote:path), or an absolute path",
+            shown,
+        )  # fmt: skip
     return RcloneStore(location, options)
 
 

@@ -46,10 +46,12 @@ def ask(tokenizer: t.Any, model: t.Any, text: str, new_tokens: int) -> str:
     inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
     with torch.inference_mode():
         output = model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], do_sample=False,
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            do_sample=False,
             max_new_tokens=new_tokens,
         )
-    return str(tokenizer.decode(output[0][inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+    return str(tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
 def answer(request: dict[str, t.Any]) -> dict[str, t.Any]:

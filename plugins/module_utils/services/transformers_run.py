@@ -42,13 +42,22 @@ def load_and_ask(path: str, texts: t.Sequence[str], python: str | None, timeout:
     """Load the model in ``path`` and ask it ``texts``; never raises for what is wrong with the model."""
     request = {"path": os.path.abspath(path), "texts": list(texts), "new_tokens": _NEW_TOKENS}
     with tempfile.TemporaryDirectory(prefix="guardops-transformers-") as cache:
-        environment = clean_environment({
-            "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": cache,
-            "HOME": cache, "TOKENIZERS_PARALLELISM": "false",
-            "CUDA_VISIBLE_DEVICES": "",  # the service may need the whole GPU while a backup of it is verified
-        })
+        environment = clean_environment(
+            {
+                "HF_HUB_OFFLINE": "1",
+                "TRANSFORMERS_OFFLINE": "1",
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "HF_HOME": cache,
+                "HOME": cache,
+                "TOKENIZERS_PARALLELISM": "false",
+                "CUDA_VISIBLE_DEVICES": "",  # the service may need the whole GPU while a backup of it is verified
+            }
+        )
         done = run(
-            probe_argv(python or sys.executable), data=json.dumps(request).encode(), env=environment, timeout=timeout,
+            probe_argv(python or sys.executable),
+            data=json.dumps(request).encode(),
+            env=environment,
+            timeout=timeout,
             cwd=cache,
         )
     if done.timed_out:

@@ -460,7 +460,7 @@ class TestBeginnings:
         assert found == collections.Counter(logs.lines)
 
     def test_one_log_begins_with_all_of_another(self, logs: LogDirectory, chain: Chain, tmp_path: pathlib.Path) -> None:
-        """Lost streams are told apart by the longest that fits."""
+        """Then the longer one holds it all, and the other is a copy."""
         heading = b"# heading\n"
         logs.path("a").write_bytes(heading)
         logs.append("b", 1)

@@ -32,30 +32,41 @@ def model(tmp_path):
     return copy_model(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "found"), [
-    ("Safety: Safe\nCategories: None", ("Safe", [])),
-    ("Safety: Unsafe\nCategories: PII, Non-violent Illegal Acts\n", ("Unsafe", ["Non-violent Illegal Acts", "PII"])),
-    ("Safety: Controversial\nCategories: Jailbreak", ("Controversial", ["Jailbreak"])),
-    ("", None),
-    ("Safe", None),
-    ("Safety: Safe", None),
-    ("Safety: safe\nCategories: None", None),
-    ("Safety: Safe\nCategories: ", None),
-    ("Safety: Safe\nCategories: Nonsense", None),
-    ("Safety: Unsafe\nCategories: PII, PII", None),
-    ("Safety: Unsafe\nCategories: None, PII", None),
-    ("Safety: Safe\nCategories: None\nSafety: Unsafe", None),
-    ("I think Safety: Safe\nCategories: None", None),
-])
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Safety: Safe\nCategories: None", ("Safe", [])),
+        (
+            "Safety: Unsafe\nCategories: PII, Non-violent Illegal Acts\n",
+            ("Unsafe", ["Non-violent Illegal Acts", "PII"]),
+        ),
+        ("Safety: Controversial\nCategories: Jailbreak", ("Controversial", ["Jailbreak"])),
+        ("", None),
+        ("Safe", None),
+        ("Safety: Safe", None),
+        ("Safety: safe\nCategories: None", None),
+        ("Safety: Safe\nCategories: ", None),
+        ("Safety: Safe\nCategories: Nonsense", None),
+        ("Safety: Unsafe\nCategories: PII, PII", None),
+        ("Safety: Unsafe\nCategories: None, PII", None),
+        ("Safety: Safe\nCategories: None\nSafety: Unsafe", None),
+        ("I think Safety: Safe\nCategories: None", None),
+    ],
+)
 def test_verdicts_are_parsed_strictly(text, found):
     assert parse_verdict(text) == found
 
 
-@pytest.mark.parametrize("canary", [
-    {}, {"text": "", "safety": "Safe"}, {"text": "x", "safety": "safe"},
-    {"text": "x", "safety": "Safe", "categories": "PII"},
-    {"text": "x", "safety": "Unsafe", "categories": ["Rude"]},
-])
+@pytest.mark.parametrize(
+    "canary",
+    [
+        {},
+        {"text": "", "safety": "Safe"},
+        {"text": "x", "safety": "safe"},
+        {"text": "x", "safety": "Safe", "categories": "PII"},
+        {"text": "x", "safety": "Unsafe", "categories": ["Rude"]},
+    ],
+)
 def test_canaries_are_checked_before_anything_runs(model, canary):
     with pytest.raises(GuardError, match="canar"):
         check_model(str(model), [canary], use_transformers=False)
@@ -95,12 +106,15 @@ def fake_python(tmp_path, body):
     return str(script)
 
 
-@pytest.mark.parametrize(("body", "message"), [
-    ("echo boom >&2; exit 3", "exit code 3: boom"),
-    ("echo nonsense", "an answer that is not JSON"),
-    ("sleep 60", "no end within 1 s"),
-    ("kill -9 $$", "exit code -9"),
-])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("echo boom >&2; exit 3", "exit code 3: boom"),
+        ("echo nonsense", "an answer that is not JSON"),
+        ("sleep 60", "no end within 1 s"),
+        ("kill -9 $$", "exit code -9"),
+    ],
+)
 def test_an_interpreter_that_fails(model, tmp_path, body, message):
     verdict = check_model(str(model), python=fake_python(tmp_path, body), timeout=1 if "sleep" in body else 60)
     assert not verdict["ok"]
@@ -145,7 +159,7 @@ def test_with_transformers_the_canaries_are_answered(model):
 @pytest.mark.slow
 def test_with_transformers_a_model_that_forgot_is_found(model):
     """Weights of the right shape, finite, not zero, and wrong: only asking shows it."""
-    change_tensor(model, DOWN, data=lambda old: old[len(old) // 2:] + old[: len(old) // 2])
+    change_tensor(model, DOWN, data=lambda old: old[len(old) // 2 :] + old[: len(old) // 2])
     change_tensor(model, "model.embed_tokens.weight", data=lambda old: old[256:] + old[:256])
     assert failures(model) == []
     verdict = check_model(str(model), canaries(), use_transformers=True, python=TORCH_PYTHON)

@@ -29,9 +29,15 @@ def sharded(model):
 def test_the_right_model_passes(model):
     verdict = check_model(str(model), use_transformers=False)
     assert verdict == {
-        "ok": True, "failures": [], "warnings": [], "tensors": 24, "bytes": 448_256, "parameters": 112_064,
+        "ok": True,
+        "failures": [],
+        "warnings": [],
+        "tensors": 24,
+        "bytes": 448_256,
+        "parameters": 112_064,
         "not_checked": ["the model was not run: transformers was not to be used"],
-        "method": "safetensors", "canaries": [],
+        "method": "safetensors",
+        "canaries": [],
     }
 
 
@@ -166,20 +172,27 @@ def test_config_absent(model):
     assert "the shapes of the tensors: config.json could not be used" in verdict["not_checked"]
 
 
-@pytest.mark.parametrize(("key", "value", "message"), [
-    ("hidden_size", 128, "tensor model.norm.weight: expected shape [128], found [64]"),
-    ("vocab_size", 401, "tensor model.embed_tokens.weight: expected shape [401, 64], found [400, 64]"),
-    ("head_dim", 16, "tensor model.layers.0.self_attn.q_norm.weight: expected shape [16], found [32]"),
-    ("head_dim", None, "tensor model.layers.0.self_attn.q_norm.weight: expected shape [128], found [32]"),
-    ("num_key_value_heads", 4, "tensor model.layers.1.self_attn.k_proj.weight: expected shape [128, 64], found"),
-    ("intermediate_size", 97, f"tensor {DOWN}: expected shape [64, 97], found [64, 96]"),
-    ("num_key_value_heads", 3, "config.json, num_key_value_heads: expected a divisor of 4, found 3"),
-    ("hidden_size", "64", "config.json, hidden_size: expected a number from 1 to 2147483647, found '64'"),
-    ("num_hidden_layers", 10**9, "config.json, num_hidden_layers: expected a number from 1 to 9999, found 1000000000"),
-    ("tie_word_embeddings", False, "tensors: expected 25 by config.json, found none for lm_head.weight"),
-    ("attention_bias", True, "tensors: expected 32 by config.json, found none for model.layers.0.self_attn.k_proj"),
-    ("eos_token_id", [2, 400], "config.json, eos_token_id: expected a number below vocab_size (400), found 400"),
-])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hidden_size", 128, "tensor model.norm.weight: expected shape [128], found [64]"),
+        ("vocab_size", 401, "tensor model.embed_tokens.weight: expected shape [401, 64], found [400, 64]"),
+        ("head_dim", 16, "tensor model.layers.0.self_attn.q_norm.weight: expected shape [16], found [32]"),
+        ("head_dim", None, "tensor model.layers.0.self_attn.q_norm.weight: expected shape [128], found [32]"),
+        ("num_key_value_heads", 4, "tensor model.layers.1.self_attn.k_proj.weight: expected shape [128, 64], found"),
+        ("intermediate_size", 97, f"tensor {DOWN}: expected shape [64, 97], found [64, 96]"),
+        ("num_key_value_heads", 3, "config.json, num_key_value_heads: expected a divisor of 4, found 3"),
+        ("hidden_size", "64", "config.json, hidden_size: expected a number from 1 to 2147483647, found '64'"),
+        (
+            "num_hidden_layers",
+            10**9,
+            "config.json, num_hidden_layers: expected a number from 1 to 9999, found 1000000000",
+        ),
+        ("tie_word_embeddings", False, "tensors: expected 25 by config.json, found none for lm_head.weight"),
+        ("attention_bias", True, "tensors: expected 32 by config.json, found none for model.layers.0.self_attn.k_proj"),
+        ("eos_token_id", [2, 400], "config.json, eos_token_id: expected a number below vocab_size (400), found 400"),
+    ],
+)
 def test_config_that_does_not_fit(model, key, value, message):
     edit(model / "config.json", lambda config: config.update({key: value}))
     assert any(text.startswith(message) for text in failures(model))

@@ -33,31 +33,34 @@ def raw_file(header, data=b"\1" * 8, length=None):
     return struct.pack("<Q", len(raw) if length is None else length) + raw + data
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "expected a header, found a file of 0 bytes"),
-    (b"\1\0\0", "expected a header, found a file of 3 bytes"),
-    (raw_file({}, b"", 1 << 63), "found one of 9223372036854775808"),
-    (raw_file(header_of(), length=10_000), "expected a header of at most"),
-    (raw_file(b"[]", b""), "expected a header that begins with {"),
-    (raw_file(b"{\xff", b""), "expected JSON"),
-    (raw_file(b'{"a":' * 100_000, b""), "expected JSON"),
-    (raw_file(b'{"a":1,"a":2}', b""), "expected each name once"),
-    (raw_file({"__metadata__": {"a": 1}}, b""), "expected __metadata__ with texts"),
-    (raw_file({"a": 1}), "expected dtype, shape and data_offsets"),
-    (raw_file(header_of(dtype=None)), "expected dtype, shape and data_offsets"),
-    (raw_file(header_of(more=1)), "expected dtype, shape and data_offsets"),
-    (raw_file(header_of(dtype="F31")), "expected a known dtype, found 'F31'"),
-    (raw_file(header_of(dtype=[])), "expected a known dtype"),
-    (raw_file(header_of(dtype="BF16")), "expected 4 bytes for BF16"),
-    (raw_file(header_of(shape=[-2])), "expected a list of sizes"),
-    (raw_file(header_of(shape=[True, 2])), "expected a list of sizes"),
-    (raw_file(header_of(shape=[1 << 61, 1 << 61])), "by its offsets"),
-    (raw_file(header_of(data_offsets=[0])), "expected two data_offsets"),
-    (raw_file(header_of(data_offsets=[8, 0])), "found -8 by its offsets"),
-    (raw_file(header_of(data_offsets=[4, 12]), b"\1" * 12), "expected to begin at byte"),
-    (raw_file({**header_of(), "b": header_of()["a"]}), "tensor b: expected to begin at byte"),
-    (raw_file(header_of(), b"\1" * 9), "as its header says"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected a header, found a file of 0 bytes"),
+        (b"\1\0\0", "expected a header, found a file of 3 bytes"),
+        (raw_file({}, b"", 1 << 63), "found one of 9223372036854775808"),
+        (raw_file(header_of(), length=10_000), "expected a header of at most"),
+        (raw_file(b"[]", b""), "expected a header that begins with {"),
+        (raw_file(b"{\xff", b""), "expected JSON"),
+        (raw_file(b'{"a":' * 100_000, b""), "expected JSON"),
+        (raw_file(b'{"a":1,"a":2}', b""), "expected each name once"),
+        (raw_file({"__metadata__": {"a": 1}}, b""), "expected __metadata__ with texts"),
+        (raw_file({"a": 1}), "expected dtype, shape and data_offsets"),
+        (raw_file(header_of(dtype=None)), "expected dtype, shape and data_offsets"),
+        (raw_file(header_of(more=1)), "expected dtype, shape and data_offsets"),
+        (raw_file(header_of(dtype="F31")), "expected a known dtype, found 'F31'"),
+        (raw_file(header_of(dtype=[])), "expected a known dtype"),
+        (raw_file(header_of(dtype="BF16")), "expected 4 bytes for BF16"),
+        (raw_file(header_of(shape=[-2])), "expected a list of sizes"),
+        (raw_file(header_of(shape=[True, 2])), "expected a list of sizes"),
+        (raw_file(header_of(shape=[1 << 61, 1 << 61])), "by its offsets"),
+        (raw_file(header_of(data_offsets=[0])), "expected two data_offsets"),
+        (raw_file(header_of(data_offsets=[8, 0])), "found -8 by its offsets"),
+        (raw_file(header_of(data_offsets=[4, 12]), b"\1" * 12), "expected to begin at byte"),
+        (raw_file({**header_of(), "b": header_of()["a"]}), "tensor b: expected to begin at byte"),
+        (raw_file(header_of(), b"\1" * 9), "as its header says"),
+    ],
+)
 def test_headers_that_are_refused(tmp_path, content, message):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(model_tensors.BadFile) as caught, model_tensors.open_regular(str(tmp_path / "x")) as handle:
@@ -72,8 +75,12 @@ def test_a_huge_header_length_in_a_model(model):
 
 
 def bits(dtype, value):
-    return {"F32": struct.pack("<f", value), "F16": struct.pack("<e", value), "BF16": struct.pack("<f", value)[2:],
-            "F64": struct.pack("<d", value)}[dtype]
+    return {
+        "F32": struct.pack("<f", value),
+        "F16": struct.pack("<e", value),
+        "BF16": struct.pack("<f", value)[2:],
+        "F64": struct.pack("<d", value),
+    }[dtype]
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "F64"])

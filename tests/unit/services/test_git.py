@@ -22,7 +22,15 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.git i
 from support.git_trees import committed, new_tree, open_place, plain_git
 
 ODD_NAMES = [
-    "with\nnewline", "tab\there", " lead and trail ", '"quoted"', "-dash", ":(top)magic", "*", "Ünïcode-配置", "a\\b",
+    "with\nnewline",
+    "tab\there",
+    " lead and trail ",
+    '"quoted"',
+    "-dash",
+    ":(top)magic",
+    "*",
+    "Ünïcode-配置",
+    "a\\b",
 ]
 
 
@@ -113,7 +121,11 @@ def test_changes_of_every_kind_are_committed(tree):
     (tree / "mode").chmod(0o755)
     (tree / "link").symlink_to("/etc/passwd")
     assert [(c.status, c.path) for c in repository.changes()] == [
-        (".D", "becomes-folder"), ("??", "becomes-folder/inside"), (".D", "gone"), ("??", "link"), (".M", "mode"),
+        (".D", "becomes-folder"),
+        ("??", "becomes-folder/inside"),
+        (".D", "gone"),
+        ("??", "link"),
+        (".M", "mode"),
     ]
     second = repository.commit("second")
     assert second not in (None, first)

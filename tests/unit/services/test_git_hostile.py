@@ -60,9 +60,22 @@ def hostile(place, user):
     (tree / "nginx.conf").write_text("x\n")
     (tree / ".gitattributes").write_text("* filter=trap diff=trap\n")
     subprocess.run(["git", "init", "--quiet", "-b", "main", str(tree)], check=True)
-    for key in ("filter.trap.clean", "filter.trap.smudge", "core.fsmonitor", "core.sshCommand", "diff.trap.textconv",
-                "diff.external", "core.pager", "core.editor", "gpg.program", "credential.helper", "core.askPass",
-                "uploadpack.packObjectsHook", "core.alternateRefsCommand", "alias.status"):
+    for key in (
+        "filter.trap.clean",
+        "filter.trap.smudge",
+        "core.fsmonitor",
+        "core.sshCommand",
+        "diff.trap.textconv",
+        "diff.external",
+        "core.pager",
+        "core.editor",
+        "gpg.program",
+        "credential.helper",
+        "core.askPass",
+        "uploadpack.packObjectsHook",
+        "core.alternateRefsCommand",
+        "alias.status",
+    ):
         value = str(trap(place, key))
         subprocess.run(
             ["git", "-C", str(tree), "config", key, "!" + value if key.startswith("alias") else value], check=True
@@ -162,12 +175,35 @@ def test_a_nested_repository_of_another_user_is_not_entered(place, user):
     (tree / "witness").mkdir()
     inner = hostile(tree, user)  # below a directory of root's
     (tree / "witness").chmod(0o777)
-    subprocess.run(["git", "-C", str(inner), "-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", "-c",
-                    "core.fsmonitor=false", "-c", "user.name=t", "-c", "user.email=t", "commit", "--quiet",
-                    "--no-gpg-sign", "--allow-empty", "-m", "x"], check=True)
+    subprocess.run(
+        [
+            "git",
+            "-C",
+            str(inner),
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t",
+            "commit",
+            "--quiet",
+            "--no-gpg-sign",
+            "--allow-empty",
+            "-m",
+            "x",
+        ],
+        check=True,
+    )
     subprocess.run(["git", "init", "--quiet", "-b", "main", str(tree)], check=True)
-    subprocess.run(["git", "-C", str(tree), "-c", "safe.directory=*", "-c", "advice.addEmbeddedRepo=false",
-                    "add", "config"], check=True)
+    subprocess.run(
+        ["git", "-C", str(tree), "-c", "safe.directory=*", "-c", "advice.addEmbeddedRepo=false", "add", "config"],
+        check=True,
+    )
     for path in (tree / "witness").iterdir():
         path.unlink()
     repository = GitRepository(str(tree))

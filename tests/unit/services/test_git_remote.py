@@ -179,7 +179,8 @@ def test_set_remote_keeps_no_credentials(tree):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "--upload-pack=x", "ext::sh -c id", "relative/path", "ftp://h/x", "ssh://u:p@h/x", "https://u:a%0Ab@h/x"]
+    "url",
+    ["", "--upload-pack=x", "ext::sh -c id", "relative/path", "ftp://h/x", "ssh://u:p@h/x", "https://u:a%0Ab@h/x"],
 )
 def test_urls_that_are_refused(url):
     with pytest.raises(GuardError, match="the remote's URL"):

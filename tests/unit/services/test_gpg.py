@@ -137,8 +137,10 @@ class TestVersion:
 
 class TestRoundTrip:
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(data=st.binary(max_size=3000), passphrase=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E),
-                                                             min_size=1, max_size=255))
+    @given(
+        data=st.binary(max_size=3000),
+        passphrase=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255),
+    )
     def test_any_bytes_and_any_passphrase(self, gpg, data, passphrase):
         assert gpg.decrypt_bytes(gpg.encrypt_bytes(data, passphrase.encode()), passphrase.encode()) == data
 
@@ -157,9 +159,11 @@ class TestRoundTrip:
     def test_from_file_to_file(self, gpg, tmp_path):
         data = os.urandom(100_000)
         (tmp_path / "plain").write_bytes(data)
-        with open(tmp_path / "plain", "rb") as source, open(tmp_path / "cipher", "wb") as target, gpg.encrypting(
-            PASSPHRASE, source.fileno(), target.fileno(), 60
-        ) as child:
+        with (
+            open(tmp_path / "plain", "rb") as source,
+            open(tmp_path / "cipher", "wb") as target,
+            gpg.encrypting(PASSPHRASE, source.fileno(), target.fileno(), 60) as child,
+        ):
             check(child, "plain")
         assert gpg.decrypt_bytes((tmp_path / "cipher").read_bytes(), PASSPHRASE) == data
 
@@ -186,8 +190,14 @@ class TestRefusals:
 
     def test_wrong_passphrase_is_called_so(self):
         with pytest.raises(KeyProviderError, match="one that does not fit"):
-            judged("BEGIN_DECRYPTION", "DECRYPTION_INFO 2 9 0", "ERROR symkey_decrypt.maybe_error 11_BAD_PASSPHRASE",
-                   "DECRYPTION_FAILED", "END_DECRYPTION", rc=2)
+            judged(
+                "BEGIN_DECRYPTION",
+                "DECRYPTION_INFO 2 9 0",
+                "ERROR symkey_decrypt.maybe_error 11_BAD_PASSPHRASE",
+                "DECRYPTION_FAILED",
+                "END_DECRYPTION",
+                rc=2,
+            )
 
     def test_a_changed_bit_anywhere(self, gpg):
         data = os.urandom(600)
@@ -271,8 +281,9 @@ class TestStatusLines:
     def test_proven_by_authenticated_encryption(self):
         judged(*["DECRYPTION_INFO 0 9 2" if line.startswith("DECRYPTION_INFO") else line for line in GOOD])
 
-    @pytest.mark.parametrize("missing", ["BEGIN_DECRYPTION", "DECRYPTION_INFO", "PLAINTEXT", "DECRYPTION_OKAY",
-                                         "END_DECRYPTION"])
+    @pytest.mark.parametrize(
+        "missing", ["BEGIN_DECRYPTION", "DECRYPTION_INFO", "PLAINTEXT", "DECRYPTION_OKAY", "END_DECRYPTION"]
+    )
     def test_a_line_is_missing(self, missing):
         with pytest.raises(IntegrityError):
             judged(*[line for line in GOOD if not line.startswith(missing)])
@@ -282,8 +293,9 @@ class TestStatusLines:
         with pytest.raises(IntegrityError):
             judged(*[same for line in GOOD for same in [line] * (2 if line == twice else 1)])
 
-    @pytest.mark.parametrize("bad", ["BADMDC", "DECRYPTION_FAILED", "ERROR a 1", "FAILURE decrypt 1", "NODATA 3",
-                                     "UNEXPECTED 0"])
+    @pytest.mark.parametrize(
+        "bad", ["BADMDC", "DECRYPTION_FAILED", "ERROR a 1", "FAILURE decrypt 1", "NODATA 3", "UNEXPECTED 0"]
+    )
     def test_bad_news_after_good(self, bad):
         with pytest.raises(IntegrityError):
             judged(*GOOD, bad)
@@ -303,8 +315,16 @@ class TestStatusLines:
         with pytest.raises(IntegrityError):
             check_decryption(0, "\n".join(f"gpg: [GNUPG:] {line}" for line in GOOD), "x")
 
-    @pytest.mark.parametrize(("line", "code"), [("ERROR pkdecrypt_failed 67108875", 11), ("ERROR a 11_BAD", 11),
-                                                ("ERROR a", 0), ("ERROR a b", 0), ("FAILURE a 11", 0)])
+    @pytest.mark.parametrize(
+        ("line", "code"),
+        [
+            ("ERROR pkdecrypt_failed 67108875", 11),
+            ("ERROR a 11_BAD", 11),
+            ("ERROR a", 0),
+            ("ERROR a b", 0),
+            ("FAILURE a 11", 0),
+        ],
+    )
     def test_error_codes(self, line, code):
         assert error_code(line.split(" ")) == code
 
@@ -323,18 +343,14 @@ class TestTrouble:
                 check(child, "part-00000")
 
     def test_disk_full_while_encrypting(self, gpg):
-        with open("/dev/full", "wb") as full, gpg.encrypting(
-            PASSPHRASE, subprocess.PIPE, full.fileno(), 60
-        ) as child:
+        with open("/dev/full", "wb") as full, gpg.encrypting(PASSPHRASE, subprocess.PIPE, full.fileno(), 60) as child:
             child.process.communicate(b"x" * 100_000)
             with pytest.raises(GuardError, match="No space left"):
                 check(child, "part-00000")
 
     def test_disk_full_while_decrypting(self, gpg):
         sealed = gpg.encrypt_bytes(os.urandom(1 << 20), PASSPHRASE)
-        with open("/dev/full", "wb") as full, gpg.decrypting(
-            PASSPHRASE, subprocess.PIPE, full.fileno(), 60
-        ) as child:
+        with open("/dev/full", "wb") as full, gpg.decrypting(PASSPHRASE, subprocess.PIPE, full.fileno(), 60) as child:
             child.process.communicate(sealed)
             with pytest.raises(GuardError, match="No space left") as caught:
                 check(child, "part-00000")

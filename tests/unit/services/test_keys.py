@@ -79,8 +79,10 @@ class TestBound:
         assert unbound(plain, context) == passphrase
 
     @example(one={"a": "b c=d"}, two={"a": "b", "c": "d"})
-    @given(one=st.dictionaries(names, names, min_size=1, max_size=3),
-           two=st.dictionaries(names, names, min_size=1, max_size=3))
+    @given(
+        one=st.dictionaries(names, names, min_size=1, max_size=3),
+        two=st.dictionaries(names, names, min_size=1, max_size=3),
+    )
     def test_two_contexts_never_look_alike(self, one, two):
         assert (context_line(one) == context_line(two)) == (one == two)
 
@@ -92,9 +94,18 @@ class TestBound:
         with pytest.raises(KeyProviderError):
             bound(b"p", context)
 
-    @pytest.mark.parametrize("plain", [b"", b"secret", b"secret\n", b"secret\ncontext: a=b",
-                                       b"secret\ncontext: a=b\nmore\n", b"two words\ncontext: a=b\n",
-                                       b"\ncontext: a=b\n"])
+    @pytest.mark.parametrize(
+        "plain",
+        [
+            b"",
+            b"secret",
+            b"secret\n",
+            b"secret\ncontext: a=b",
+            b"secret\ncontext: a=b\nmore\n",
+            b"two words\ncontext: a=b\n",
+            b"\ncontext: a=b\n",
+        ],
+    )
     def test_another_form_is_refused_and_not_shown(self, plain):
         with pytest.raises(IntegrityError) as caught:
             unbound(plain, {"a": "b"})
@@ -161,10 +172,16 @@ class TestKeyFile:
         with pytest.raises(KeyProviderError, match="one of 'aws_kms'"):
             provider.unwrap({**provider.new_key(CONTEXT).wrapped, "provider": "aws_kms"}, CONTEXT)
 
-    @pytest.mark.parametrize("wrapped", [
-        {}, {"provider": "file"}, {"provider": "file", "pgp_message": 1},
-        {"provider": "file", "pgp_message": ""}, {"provider": "file", "pgp_message": "no message"},
-    ])
+    @pytest.mark.parametrize(
+        "wrapped",
+        [
+            {},
+            {"provider": "file"},
+            {"provider": "file", "pgp_message": 1},
+            {"provider": "file", "pgp_message": ""},
+            {"provider": "file", "pgp_message": "no message"},
+        ],
+    )
     def test_a_forged_manifest(self, gpg, key_file, wrapped):
         with pytest.raises((KeyProviderError, IntegrityError)):
             KeyFile(key_file, gpg).unwrap(wrapped, CONTEXT)
@@ -194,12 +211,22 @@ class TestReadKeyFile:
     def test_read_only_is_fine(self, tmp_path):
         assert read_key_file(self.write(tmp_path / "key", b"k" * 40, 0o400)) == b"k" * 40
 
-    @pytest.mark.parametrize(("content", "found"), [
-        (b"", "0"), (b"\n", "0"), (b"k" * 31, "31"), (b"k" * 31 + b"\n", "31"), (b"k" * 256, "256"),
-        (b"k" * 40 + b"\n\n", "other bytes"), (b"k" * 40 + b"\nmore", "other bytes"),
-        (b"k" * 40 + b"\r\n", "other bytes"),
-        (bytes(range(64)), "other bytes"), ("ü" * 40, "other bytes"), (b"two words " * 5, "other bytes"),
-    ])
+    @pytest.mark.parametrize(
+        ("content", "found"),
+        [
+            (b"", "0"),
+            (b"\n", "0"),
+            (b"k" * 31, "31"),
+            (b"k" * 31 + b"\n", "31"),
+            (b"k" * 256, "256"),
+            (b"k" * 40 + b"\n\n", "other bytes"),
+            (b"k" * 40 + b"\nmore", "other bytes"),
+            (b"k" * 40 + b"\r\n", "other bytes"),
+            (bytes(range(64)), "other bytes"),
+            ("ü" * 40, "other bytes"),
+            (b"two words " * 5, "other bytes"),
+        ],
+    )
     def test_content_that_gpg_would_not_read_whole(self, tmp_path, content, found):
         data = content.encode() if isinstance(content, str) else content
         with pytest.raises(KeyProviderError, match=f"found {found}"):
@@ -255,24 +282,35 @@ class TestOptions:
             unset = dict.fromkeys(KEY_ARGUMENT_SPEC["key"]["options"])  # as Ansible fills what is not given
             assert provider_from_options({**unset, **options}, gpg).name == expected
 
-    @pytest.mark.parametrize(("options", "message"), [
-        ({}, "provider"),
-        ({"provider": "vault"}, "one of aws_kms, gpg_recipients, file"),
-        ({"provider": "file"}, "key_file"),
-        ({"provider": "file", "key_file": ""}, "key_file"),
-        ({"provider": "file", "key_file": "/k", "aws_secret_access_key": "hush"}, "found aws_secret_access_key"),
-        ({"provider": "aws_kms"}, "kms_key_id"),
-        ({"provider": "aws_kms", "kms_key_id": "k", "key_file": "/k"}, "found key_file"),
-        ({"provider": "aws_kms", "kms_key_id": "k", "aws_access_key_id": "a"}, "only one"),
-        ({"provider": "aws_kms", "kms_key_id": "k", "aws_secret_access_key": "hush"}, "only one"),
-        ({"provider": "aws_kms", "kms_key_id": "k", "aws_session_token": "hush"}, "the token alone"),
-        ({"provider": "aws_kms", "kms_key_id": "k", "aws_profile": "p", "aws_access_key_id": "a",
-          "aws_secret_access_key": "hush"}, "both"),
-        ({"provider": "gpg_recipients"}, "none of them"),
-        ({"provider": "gpg_recipients", "public_key_files": []}, "none of them"),
-        ({"provider": "gpg_recipients", "private_key_file": "/a", "gpg_home": "/b"}, "both"),
-        ({"provider": "gpg_recipients", "public_key_files": ["/a"], "private_key_passphrase": "hush"}, "alone"),
-    ])
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({}, "provider"),
+            ({"provider": "vault"}, "one of aws_kms, gpg_recipients, file"),
+            ({"provider": "file"}, "key_file"),
+            ({"provider": "file", "key_file": ""}, "key_file"),
+            ({"provider": "file", "key_file": "/k", "aws_secret_access_key": "hush"}, "found aws_secret_access_key"),
+            ({"provider": "aws_kms"}, "kms_key_id"),
+            ({"provider": "aws_kms", "kms_key_id": "k", "key_file": "/k"}, "found key_file"),
+            ({"provider": "aws_kms", "kms_key_id": "k", "aws_access_key_id": "a"}, "only one"),
+            ({"provider": "aws_kms", "kms_key_id": "k", "aws_secret_access_key": "hush"}, "only one"),
+            ({"provider": "aws_kms", "kms_key_id": "k", "aws_session_token": "hush"}, "the token alone"),
+            (
+                {
+                    "provider": "aws_kms",
+                    "kms_key_id": "k",
+                    "aws_profile": "p",
+                    "aws_access_key_id": "a",
+                    "aws_secret_access_key": "hush",
+                },
+                "both",
+            ),
+            ({"provider": "gpg_recipients"}, "none of them"),
+            ({"provider": "gpg_recipients", "public_key_files": []}, "none of them"),
+            ({"provider": "gpg_recipients", "private_key_file": "/a", "gpg_home": "/b"}, "both"),
+            ({"provider": "gpg_recipients", "public_key_files": ["/a"], "private_key_passphrase": "hush"}, "alone"),
+        ],
+    )
     def test_missing_or_contradicting(self, gpg, options, message):
         with pytest.raises(KeyProviderError, match=message) as caught:
             provider_from_options(options, gpg)

@@ -62,8 +62,12 @@ class TestRecipients:
         assert len(key.wrapped["key_ids"]) == 2
         for name in ("owner", "deputy"):
             with Gpg() as other:
-                provider = GpgRecipients([], other, private_key_file=ring.private(name, tmp_path),
-                                         private_key_passphrase=ring.passphrases[name])
+                provider = GpgRecipients(
+                    [],
+                    other,
+                    private_key_file=ring.private(name, tmp_path),
+                    private_key_passphrase=ring.passphrases[name],
+                )
                 assert provider.unwrap(key.wrapped, CONTEXT) == key.passphrase
 
     def test_of_another_snapshot(self, gpg, ring, owner, tmp_path):
@@ -83,11 +87,16 @@ class TestRecipients:
         with pytest.raises(KeyProviderError, match="none of them"):
             provider.unwrap(provider.new_key(CONTEXT).wrapped, CONTEXT)
 
-    @pytest.mark.parametrize(("passphrase", "found"), [(None, "found none"), ("wrong", "does not fit"),
-                                                       ("two\nlines", "line breaks")])
+    @pytest.mark.parametrize(
+        ("passphrase", "found"), [(None, "found none"), ("wrong", "does not fit"), ("two\nlines", "line breaks")]
+    )
     def test_private_key_locked(self, gpg, ring, tmp_path, passphrase, found):
-        provider = GpgRecipients([ring.public("deputy", tmp_path)], gpg, private_key_passphrase=passphrase,
-                                 private_key_file=ring.private("deputy", tmp_path))
+        provider = GpgRecipients(
+            [ring.public("deputy", tmp_path)],
+            gpg,
+            private_key_passphrase=passphrase,
+            private_key_file=ring.private("deputy", tmp_path),
+        )
         with pytest.raises(KeyProviderError, match=found):
             provider.unwrap(provider.new_key(CONTEXT).wrapped, CONTEXT)
 
@@ -176,8 +185,9 @@ class TestRecipients:
         watched = WatchedProgram("gpg", tmp_path)
         public, private = ring.public("deputy", tmp_path), ring.private("deputy", tmp_path)
         with Gpg(watched.path) as gpg:
-            provider = GpgRecipients([owner, public], gpg, private_key_file=private,
-                                     private_key_passphrase=PRIVATE_PASSPHRASE)
+            provider = GpgRecipients(
+                [owner, public], gpg, private_key_file=private, private_key_passphrase=PRIVATE_PASSPHRASE
+            )
             key = provider.new_key(CONTEXT)
             assert provider.unwrap(key.wrapped, CONTEXT) == key.passphrase
             left = tree_bytes(gpg.home)

@@ -37,17 +37,24 @@ _CREDENTIALS_HINT = "Check aws_access_key_id, aws_secret_access_key, aws_session
 # KMS's error code: what was found, what to do.
 _REFUSALS: dict[str, tuple[str, str]] = {
     "AccessDeniedException": (
-        "access denied", "Let the key's policy allow kms:GenerateDataKey and, to restore, kms:Decrypt."),
+        "access denied",
+        "Let the key's policy allow kms:GenerateDataKey and, to restore, kms:Decrypt.",
+    ),
     "DisabledException": ("a disabled key", "Enable it in KMS; nothing can be read until then."),
     "KMSInvalidStateException": (
-        "a key in a state that forbids it", "Is its deletion scheduled? Cancel that: without it no snapshot opens."),
+        "a key in a state that forbids it",
+        "Is its deletion scheduled? Cancel that: without it no snapshot opens.",
+    ),
     "KeyUnavailableException": ("a key that is unavailable now", "Try again later."),
     "NotFoundException": ("no such key", "Check kms_key_id and kms_region."),
     "IncorrectKeyException": (
-        "a data key that another KMS key wrapped", "Set kms_key_id to the key that the manifest names."),
+        "a data key that another KMS key wrapped",
+        "Set kms_key_id to the key that the manifest names.",
+    ),
     "InvalidCiphertextException": (
         "a wrapped key that is damaged or of another snapshot",
-        "The encryption context (instance, layer, snapshot) must be that of the backup: was the manifest moved?"),
+        "The encryption context (instance, layer, snapshot) must be that of the backup: was the manifest moved?",
+    ),
     "InvalidKeyUsageException": ("a key for another use", "Use a symmetric key for encryption."),
     "ThrottlingException": ("too many requests", "Try again later."),
     "UnrecognizedClientException": ("unknown credentials", _CREDENTIALS_HINT),
@@ -75,8 +82,9 @@ class AwsKms(KeyProvider):
         profile: str | None = None,
     ):
         if not HAS_BOTO3:
-            raise KeyProviderError("boto3", "the Python library", "it not installed",
-                                   "Install boto3 for the Python that runs the module.")
+            raise KeyProviderError(
+                "boto3", "the Python library", "it not installed", "Install boto3 for the Python that runs the module."
+            )
         self.key_id = key_id
         self.region = region
         self.endpoint_url = endpoint_url
@@ -98,14 +106,20 @@ class AwsKms(KeyProvider):
                 ),
             )
         except botocore.exceptions.NoRegionError as error:
-            raise KeyProviderError("kms_region", "the region of the KMS key", "none set",
-                                   "Set it, also where kms_endpoint_url is given: requests are signed with it.",
-                                   ) from error
+            raise KeyProviderError(
+                "kms_region",
+                "the region of the KMS key",
+                "none set",
+                "Set it, also where kms_endpoint_url is given: requests are signed with it.",
+            ) from error
         except botocore.exceptions.BotoCoreError as error:
             raise KeyProviderError("aws_kms", "usable settings", str(error), _CREDENTIALS_HINT) from error
         except ValueError as error:
-            raise KeyProviderError("kms_endpoint_url", "an address like https://kms.example.org", str(error),
-                                   ) from error
+            raise KeyProviderError(
+                "kms_endpoint_url",
+                "an address like https://kms.example.org",
+                str(error),
+            ) from error
 
     @property
     def can_unwrap(self) -> bool:
@@ -134,9 +148,17 @@ class AwsKms(KeyProvider):
         return _passphrase(answer["Plaintext"])
 
     def by_hand(self, context: dict[str, str]) -> str:
-        command = ["aws", "kms", "decrypt", "--ciphertext-blob", "fileb://data-key.wrapped",
-                   "--key-id", self.key_id,
-                   "--encryption-context", json.dumps(context, ensure_ascii=False, sort_keys=True)]
+        command = [
+            "aws",
+            "kms",
+            "decrypt",
+            "--ciphertext-blob",
+            "fileb://data-key.wrapped",
+            "--key-id",
+            self.key_id,
+            "--encryption-context",
+            json.dumps(context, ensure_ascii=False, sort_keys=True),
+        ]
         if self._client.meta.region_name:
             command += ["--region", self._client.meta.region_name]
         if self.endpoint_url:
@@ -162,7 +184,9 @@ class AwsKms(KeyProvider):
             raise KeyProviderError(thing, expected, f"no usable credentials ({error})", _CREDENTIALS_HINT) from error
         except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
             raise KeyProviderError(
-                thing, expected, f"no answer from {self._client.meta.endpoint_url} ({error})",
+                thing,
+                expected,
+                f"no answer from {self._client.meta.endpoint_url} ({error})",
                 "Check kms_endpoint_url, kms_region and the network.",
             ) from error
         except botocore.exceptions.BotoCoreError as error:

@@ -66,8 +66,12 @@ class KeyProvider(abc.ABC):
         """A text out of a manifest, which anybody who can write to the repository could have written."""
         provider = wrapped.get("provider")
         if provider != self.name:
-            raise KeyProviderError("data key", f"one that the key provider {self.name} wrapped",
-                                   f"one of {provider!r}", f"Set provider to {provider} to read this snapshot.")
+            raise KeyProviderError(
+                "data key",
+                f"one that the key provider {self.name} wrapped",
+                f"one of {provider!r}",
+                f"Set provider to {provider} to read this snapshot.",
+            )
         value = wrapped.get(field)
         if not isinstance(value, str) or not value:
             raise IntegrityError("data key", f"the field {field} in the manifest", f"{value!r}")

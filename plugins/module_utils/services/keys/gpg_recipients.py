@@ -55,8 +55,12 @@ class GpgRecipients(KeyProvider):
         gpg_home: str | None = None,
     ):
         if not HAS_GNUPG:
-            raise KeyProviderError("python-gnupg", "version 0.5 or newer", "it not installed, or another version",
-                                   "Install python-gnupg for the Python that runs the module.")
+            raise KeyProviderError(
+                "python-gnupg",
+                "version 0.5 or newer",
+                "it not installed, or another version",
+                "Install python-gnupg for the Python that runs the module.",
+            )
         if gpg_home is not None and not os.path.isdir(gpg_home):
             raise KeyProviderError(gpg_home, "a GnuPG home", "no such directory", "Check gpg_home.")
         self._gpg = gpg
@@ -73,20 +77,28 @@ class GpgRecipients(KeyProvider):
 
     def new_key(self, context: dict[str, str]) -> DataKey:
         if not self.fingerprints:
-            raise KeyProviderError("public_key_files", "at least one public key", "none",
-                                   "A backup needs a key to wrap its data key for.")
+            raise KeyProviderError(
+                "public_key_files", "at least one public key", "none", "A backup needs a key to wrap its data key for."
+            )
         passphrase = new_passphrase()
         # Trust is not asked for: whoever named the file said whose key it is. The full fingerprints
         # keep gpg from choosing another key by a similar name.
         result = self._keys.encrypt(
-            bound(passphrase, context), self.fingerprints, always_trust=True, armor=True,
+            bound(passphrase, context),
+            self.fingerprints,
+            always_trust=True,
+            armor=True,
             extra_args=["--cipher-algo", "AES256", "--compress-algo", "none", "--no-encrypt-to"],
         )
         names = [line[0] for line in status_lines(result.stderr)]
         # One unusable recipient fails the whole: a data key is wrapped for all of them or not at all.
         if result.returncode != 0 or "END_ENCRYPTION" not in names:
-            raise KeyProviderError(f"recipients {', '.join(self.fingerprints)}", "gpg to encrypt for all of them",
-                                   human_lines(result.stderr), "Check that none has expired meanwhile.")
+            raise KeyProviderError(
+                f"recipients {', '.join(self.fingerprints)}",
+                "gpg to encrypt for all of them",
+                human_lines(result.stderr),
+                "Check that none has expired meanwhile.",
+            )
         message = bytes(result.data).decode("ascii")
         return DataKey(passphrase, {"provider": self.name, "key_ids": list(self.fingerprints), "pgp_message": message})
 
@@ -95,8 +107,12 @@ class GpgRecipients(KeyProvider):
         ids = wrapped.get("key_ids")
         names = ", ".join(str(i) for i in ids) if isinstance(ids, list) else "unknown keys"
         if not self.can_unwrap:
-            raise KeyProviderError("data key", f"a private key of {names}", "none on this host",
-                                   "Set private_key_file or gpg_home, or restore on a host that has the key.")
+            raise KeyProviderError(
+                "data key",
+                f"a private key of {names}",
+                "none on this host",
+                "Set private_key_file or gpg_home, or restore on a host that has the key.",
+            )
         if self._gpg_home is not None:
             with _agent_as_before(self._gpg_home):
                 result = self._decrypt(_open_home(self._gpg, self._gpg_home), message)
@@ -133,17 +149,26 @@ class GpgRecipients(KeyProvider):
         asked = "NEED_PASSPHRASE" in tags or "MISSING_PASSPHRASE" in tags
         if asked or any(error_code(line) == BAD_PASSPHRASE for line in status):
             found = "none" if self._private_key_passphrase is None else "one that does not fit"
-            raise KeyProviderError(f"{where}", "the passphrase of its private key", found,
-                                   "Set private_key_passphrase.")
+            raise KeyProviderError(
+                f"{where}", "the passphrase of its private key", found, "Set private_key_passphrase."
+            )
         if "NO_SECKEY" in tags:
-            raise KeyProviderError(f"{where}", f"a private key of {names}", "none of them",
-                                   "Give the private key that belongs to one of the recipients.")
+            raise KeyProviderError(
+                f"{where}",
+                f"a private key of {names}",
+                "none of them",
+                "Give the private key that belongs to one of the recipients.",
+            )
 
     def _import_public(self, path: str) -> list[str]:
         result = self._keys.import_keys(_read(path))
         if result.sec_read:
-            raise KeyProviderError(path, "a public key", "a private key",
-                                   f"The private key must not be on hosts that only back up. {_EXPORT_HINT}")
+            raise KeyProviderError(
+                path,
+                "a public key",
+                "a private key",
+                f"The private key must not be on hosts that only back up. {_EXPORT_HINT}",
+            )
         fingerprints = list(dict.fromkeys(f for f in result.fingerprints if f))
         if not fingerprints:
             raise KeyProviderError(path, "an OpenPGP public key", human_lines(result.stderr) or "none", _EXPORT_HINT)
@@ -160,9 +185,12 @@ class GpgRecipients(KeyProvider):
         except ValueError as error:
             raise KeyProviderError("private_key_passphrase", "one line of text", "line breaks or null bytes") from error
         if not result.sec_read:
-            raise KeyProviderError(self._private_key_file, "an OpenPGP private key",
-                                   human_lines(result.stderr) or "a public key only",
-                                   "Export it with: gpg --armor --export-secret-keys FINGERPRINT")
+            raise KeyProviderError(
+                self._private_key_file,
+                "an OpenPGP private key",
+                human_lines(result.stderr) or "a public key only",
+                "Export it with: gpg --armor --export-secret-keys FINGERPRINT",
+            )
         self._private_key_imported = True
 
 
@@ -193,12 +221,20 @@ def _check_recipient(path: str, fingerprint: str, key: dict[str, t.Any] | None) 
         when = ""
         if key["trust"] == "e" and key["expires"].isdigit():
             when = time.strftime(" on %Y-%m-%d", time.gmtime(int(key["expires"])))
-        raise KeyProviderError(thing, "a key that is valid today", _TRUST_PROBLEMS[key["trust"]] + when,
-                               "Extend it, or use another one, and export it again.")
+        raise KeyProviderError(
+            thing,
+            "a key that is valid today",
+            _TRUST_PROBLEMS[key["trust"]] + when,
+            "Extend it, or use another one, and export it again.",
+        )
     # A capital E: some part of the key can encrypt, and is neither expired nor revoked.
     if "E" not in key["cap"]:
-        raise KeyProviderError(thing, "a key that can encrypt", "none of its subkeys can, today",
-                               "Add an encryption subkey (gpg --quick-add-key), and export it again.")
+        raise KeyProviderError(
+            thing,
+            "a key that can encrypt",
+            "none of its subkeys can, today",
+            "Add an encryption subkey (gpg --quick-add-key), and export it again.",
+        )
 
 
 @contextlib.contextmanager

@@ -80,8 +80,12 @@ def read_key_file(path: str) -> bytes:
         os.close(fd)
     key = content[:-1] if content.endswith(b"\n") else content
     if not re.fullmatch(rb"[\x21-\x7e]*", key):
-        raise KeyProviderError(path, "one line of printable ASCII characters", "other bytes",
-                               f"gpg would stop reading in the middle. {_MAKE_HINT}")
+        raise KeyProviderError(
+            path,
+            "one line of printable ASCII characters",
+            "other bytes",
+            f"gpg would stop reading in the middle. {_MAKE_HINT}",
+        )
     if not _SHORTEST <= len(key) <= _LONGEST:
         raise KeyProviderError(path, f"{_SHORTEST} to {_LONGEST} characters", f"{len(key)}", _MAKE_HINT)
     return key
@@ -92,8 +96,13 @@ def _check_private(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise KeyProviderError(path, "a regular file", stat.filemode(status.st_mode), _MAKE_HINT)
     if status.st_uid not in (os.geteuid(), 0):
-        raise KeyProviderError(path, "a key file of root or of the user who runs this",
-                               f"one of the user with id {status.st_uid}", f"Run: chown {os.geteuid()} {path}")
+        raise KeyProviderError(
+            path,
+            "a key file of root or of the user who runs this",
+            f"one of the user with id {status.st_uid}",
+            f"Run: chown {os.geteuid()} {path}",
+        )
     if mode & 0o077:
-        raise KeyProviderError(path, "a key file that only its owner can read", f"mode {mode:04o}",
-                               f"Run: chmod 0600 {path}")
+        raise KeyProviderError(
+            path, "a key file that only its owner can read", f"mode {mode:04o}", f"Run: chmod 0600 {path}"
+        )

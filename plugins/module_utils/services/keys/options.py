@@ -39,8 +39,13 @@ KEY_ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 
 _OF_PROVIDER: dict[str, tuple[str, ...]] = {
     "aws_kms": (
-        "kms_key_id", "kms_region", "kms_endpoint_url",
-        "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_profile",
+        "kms_key_id",
+        "kms_region",
+        "kms_endpoint_url",
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "aws_profile",
     ),
     "gpg_recipients": ("public_key_files", "private_key_file", "private_key_passphrase", "gpg_home"),
     "file": ("key_file",),
@@ -56,8 +61,12 @@ def provider_from_options(options: dict[str, t.Any], gpg: Gpg) -> KeyProvider:
     strangers = sorted(set(given) - set(_OF_PROVIDER[provider]))
     if strangers:
         # The names only: a value could be a secret.
-        raise KeyProviderError(f"key with provider {provider}", f"only {', '.join(_OF_PROVIDER[provider])}",
-                               ", ".join(strangers), "Remove what is too much, or change the provider.")
+        raise KeyProviderError(
+            f"key with provider {provider}",
+            f"only {', '.join(_OF_PROVIDER[provider])}",
+            ", ".join(strangers),
+            "Remove what is too much, or change the provider.",
+        )
     if provider == "aws_kms":
         return _aws_kms(given)
     if provider == "gpg_recipients":
@@ -75,8 +84,9 @@ def _aws_kms(given: dict[str, t.Any]) -> KeyProvider:
     if "aws_session_token" in given and "aws_access_key_id" not in given:
         raise KeyProviderError("key", "aws_access_key_id beside aws_session_token", "the token alone")
     if "aws_profile" in given and "aws_access_key_id" in given:
-        raise KeyProviderError("key", "either aws_profile or aws_access_key_id", "both",
-                               "They may belong to two accounts: keep one.")
+        raise KeyProviderError(
+            "key", "either aws_profile or aws_access_key_id", "both", "They may belong to two accounts: keep one."
+        )
     return AwsKms(
         given["kms_key_id"],
         region=given.get("kms_region"),
@@ -92,13 +102,17 @@ def _gpg_recipients(given: dict[str, t.Any], gpg: Gpg) -> KeyProvider:
     from .gpg_recipients import GpgRecipients  # here, because python-gnupg takes its time too
 
     if not {"public_key_files", "private_key_file", "gpg_home"}.intersection(given):
-        raise KeyProviderError("key with provider gpg_recipients", "public_key_files to back up, "
-                               "private_key_file or gpg_home to restore", "none of them")
+        raise KeyProviderError(
+            "key with provider gpg_recipients",
+            "public_key_files to back up, private_key_file or gpg_home to restore",
+            "none of them",
+        )
     if "private_key_file" in given and "gpg_home" in given:
         raise KeyProviderError("key", "either private_key_file or gpg_home", "both")
     if "private_key_passphrase" in given and not {"private_key_file", "gpg_home"}.intersection(given):
-        raise KeyProviderError("key", "private_key_file or gpg_home beside private_key_passphrase",
-                               "the passphrase alone")
+        raise KeyProviderError(
+            "key", "private_key_file or gpg_home beside private_key_passphrase", "the passphrase alone"
+        )
     return GpgRecipients(
         given.get("public_key_files", []),
         gpg,
