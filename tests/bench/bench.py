@@ -49,9 +49,9 @@ def make_source(directory: pathlib.Path, size: int) -> pathlib.Path:
 
 def contenders(local: bool) -> list[Contender]:
     """Those that are installed."""
-    found: list[Contender] = [Collection(), UsualRecipe(), RcloneCopy()]
+    found: list[Contender] = [Collection(), RcloneCopy()]
     if local:
-        found.append(Cp())
+        found += [UsualRecipe(), Cp()]
     if shutil.which("restic"):
         found.append(Restic())
     return found

@@ -152,10 +152,8 @@ def open_store(location: str, options: rclone.Options) -> Store:
         # A connection string (:s3,secret_access_key=…:bucket) would put its secrets into argument lists.
         remote, colon, _path = location.partition(":")
         shown = f"{remote}:…" if colon and "=" not in remote else "something else"
-        raise GuardError(
-            "repository", "the name of a remote in rclone's configuration and a path (remote:path), or an absolute path",
-            shown,
-        )  # fmt: skip
+        expected = "the name of a remote in rclone's configuration and a path (remote:path), or an absolute path"
+        raise GuardError("repository", expected, shown)
     return RcloneStore(location, options)
 
 

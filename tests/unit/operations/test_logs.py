@@ -160,8 +160,11 @@ class TestCopyAndTruncate:
         check(logs, chain)
         assert set(chain.restored()) == {ACTIVE, f"{ACTIVE}.stream-1"}
 
-    def test_by_a_writer_that_does_not_append(self, logs: LogDirectory, chain: Chain) -> None:
+    @pytest.mark.parametrize("padding", [0, 3_000_000])
+    def test_by_a_writer_that_does_not_append(self, logs: LogDirectory, chain: Chain, padding: int) -> None:
         """It goes on at its own offset: a hole takes the place of what was cut."""
+        logs.append(ACTIVE, 1, padding=padding)
+        chain.increment()
         offset = logs.path(ACTIVE).stat().st_size
         logs.copytruncate(ACTIVE, f"{ACTIVE}.1")
         line = logs.line()
@@ -175,6 +178,9 @@ class TestCopyAndTruncate:
         chain.increment()
         check(logs, chain)
         assert chain.restored()[ACTIVE] == logs.path(ACTIVE).read_bytes()
+        again = Chain(logs.root)
+        again.full()
+        check(logs, again)
 
     def test_while_it_is_read(self, logs: LogDirectory, chain: Chain, tmp_path: pathlib.Path) -> None:
         """Not a mixture of two files: the run is refused, and the next one finds all."""
@@ -256,6 +262,18 @@ class TestCompression:
         logs.append("plain.gz")
         chain.increment()
         check(logs, chain)
+
+    def test_of_a_saved_log_before_a_full(self, logs: LogDirectory, chain: Chain, tmp_path: pathlib.Path) -> None:
+        """The full keeps it as it is, and so does what follows."""
+        logs.append(ACTIVE)
+        logs.rename(ACTIVE, f"{ACTIVE}.1")
+        logs.compress(f"{ACTIVE}.1")
+        logs.append(ACTIVE)
+        chain.full()
+        check(logs, chain)
+        (tmp_path / "x").write_bytes(logs.path(f"{ACTIVE}.1.gz").read_bytes())
+        (tmp_path / "x").rename(logs.path(f"{ACTIVE}.1.gz"))
+        chain.nothing_new()
 
     def test_name_of_the_lines_is_taken(self, logs: LogDirectory, chain: Chain) -> None:
         """A compressed and a plain log of nearly the same name: neither hides the other."""
