@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import pathlib
 import shutil
 
@@ -21,6 +22,7 @@ def link_collection() -> pathlib.Path:
     if not link.is_symlink():
         with contextlib.suppress(FileExistsError):  # another worker was faster
             link.symlink_to("../../../..", target_is_directory=True)
+        importlib.invalidate_caches()  # Python remembers that the folder on sys.path was not there
     return COLLECTIONS
 
 

@@ -183,7 +183,7 @@ class FaultyProxy:
         ]
         try:
             await asyncio.gather(*ways)
-        except (ConnectionError, TimeoutError):  # one side went away: the other one shall see it
+        except OSError:  # one side went away (ENOTCONN is no ConnectionError): the other one shall see it
             link.reset()
         finally:
             for way in ways:

@@ -251,3 +251,11 @@ class Chain:
                     if source is not None:
                         files.append(source.read())
         return whole_lines(files)
+
+
+def check(logs: LogDirectory, chain: Chain) -> None:
+    """Every line once, by the collection and by hand."""
+    expected = collections.Counter(logs.lines)
+    assert set(expected.values()) == {1}
+    assert chain.lines() == expected
+    assert chain.lines_by_hand() == expected

@@ -28,6 +28,8 @@ from ..system.files import lock, make_private_directory, scratch_directory, writ
 from ..system.process import end_children
 from .part_io import Cancelled, Traffic
 
+_STATE_FORMAT = 1  # one more whenever what is kept changes its form: what an older release left is then not read
+
 Work = t.TypeVar("Work")
 Answer = t.TypeVar("Answer")
 
@@ -106,12 +108,13 @@ class Session:
                 raw = json.load(handle)
         except (FileNotFoundError, ValueError):
             return {}
-        return raw if isinstance(raw, dict) and raw.get("repository") == self.repository.where(self.layer) else {}
+        ours = {"format": _STATE_FORMAT, "repository": self.repository.where(self.layer)}
+        return raw if isinstance(raw, dict) and {**raw, **ours} == raw else {}
 
     def save_state(self, suffix: str, state: dict[str, t.Any]) -> None:
         """Replace a state file. It names the repository, so that another one never takes it for its own."""
         self.prepare()
-        state = {**state, "repository": self.repository.where(self.layer)}
+        state = {**state, "format": _STATE_FORMAT, "repository": self.repository.where(self.layer)}
         write_atomically(self.state_path(suffix), json.dumps(state).encode())
 
     def drop_state(self, suffix: str) -> None:

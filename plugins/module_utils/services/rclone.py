@@ -94,9 +94,11 @@ def rcat_arguments(options: Options, location: str, is_s3: bool = False) -> list
         *base_arguments(options), "rcat",
         # To S3 rclone would hash the whole stream once more, for a comparison with a hash that objects of
         # several chunks do not have: a third of its processor time. Other stores do compare.
-        *(["--ignore-checksum"] if is_s3 else []),
+        # Without it only chunks have an MD5, so that small objects must travel as one chunk too (seen: SeaweedFS
+        # took a flipped bit in what was sent in one request).
+        *(["--ignore-checksum", "--streaming-upload-cutoff", "0"] if is_s3 else ["--streaming-upload-cutoff", "1M"]),
         # Memory is chunk x concurrency x workers; streams of unknown length may have 10,000 chunks.
-        "--s3-chunk-size", "16M", "--s3-upload-concurrency", "2", "--streaming-upload-cutoff", "1M",
+        "--s3-chunk-size", "16M", "--s3-upload-concurrency", "2",
         "--", location,
     ]  # fmt: skip
 
