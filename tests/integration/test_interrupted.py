@@ -81,7 +81,7 @@ def test_killed_and_the_model_changed_since(far: Trial, proxy: FaultyProxy) -> N
 
 def test_killed_at_any_moment(far: Trial, proxy: FaultyProxy) -> None:
     """By the bytes that went up, from before the first part to after the last one."""
-    for share in sorted(random.random() for _ in range(4)):
+    for share in sorted(random.random() for _turn in range(4)):
         proxy.reset_counts()
         with far.started("backup", type="full") as process:
             enough = share * 5.3 * (1 << 20) * 0.6

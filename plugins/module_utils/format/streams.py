@@ -57,8 +57,8 @@ class Stream:
         """The reverse."""
         stream = cls(**raw)
         stream.identity, stream.mark = tuple(raw["identity"]), (raw["mark"][0], raw["mark"][1])
-        stream.segments = [(length, digest) for length, digest in raw["segments"]]
-        stream.copies = [(length, digest) for length, digest in raw["copies"]]
+        stream.segments = [(item[0], item[1]) for item in raw["segments"]]
+        stream.copies = [(item[0], item[1]) for item in raw["copies"]]
         return stream
 
 

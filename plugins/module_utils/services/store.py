@@ -24,6 +24,7 @@ from ..errors import GuardError, StoreError
 from ..system.files import fsync_path
 from ..system.process import Child
 from . import rclone
+from .rclone import NoDirectory
 
 
 class NotStored(StoreError):
@@ -294,11 +295,11 @@ class RcloneStore(Store):
     def list(self, prefix: str) -> dict[str, int]:
         try:
             return self.rclone.listing(self.full_name(prefix))
-        except rclone.NoDirectory:
+        except NoDirectory:
             # A prefix without objects is fine; a bucket or a root that is not there is not.
             try:
                 self.rclone.listing(self.location, recurse=False)
-            except rclone.NoDirectory as error:
+            except NoDirectory as error:
                 raise StoreError(
                     f"repository {self.location}",
                     "a bucket or directory that exists",
@@ -325,7 +326,7 @@ class RcloneStore(Store):
     def read_many(self, prefix: str, name: str) -> dict[str, bytes]:
         try:
             return self.rclone.read_many(self.full_name(prefix), name)
-        except rclone.NoDirectory:
+        except NoDirectory:
             return {}
 
 

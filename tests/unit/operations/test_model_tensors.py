@@ -88,7 +88,7 @@ def bits(dtype, value):
 def test_nan_and_infinity_in_one_number(model, dtype, value):
     def poison(old):
         one = bits(dtype, 0.5)
-        numbers = [bits(dtype, random.uniform(-1, 1)) for _ in range(len(old) // 4)]
+        numbers = [bits(dtype, random.uniform(-1, 1)) for _place in range(len(old) // 4)]
         assert len(one) == len(numbers[0])
         numbers[random.randrange(len(numbers))] = bits(dtype, value)
         return b"".join(numbers)

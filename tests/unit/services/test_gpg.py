@@ -380,7 +380,7 @@ class TestSecrets:
             assert PASSPHRASE not in seen
 
     def test_many_at_once_in_one_home(self, gpg):
-        children = [gpg.encrypting(PASSPHRASE, subprocess.PIPE, subprocess.PIPE, 60) for _ in range(6)]
+        children = [gpg.encrypting(PASSPHRASE, subprocess.PIPE, subprocess.PIPE, 60) for _each in range(6)]
         for number, child in enumerate(children):
             with child:
                 sealed, _none = child.process.communicate(b"%d" % number)

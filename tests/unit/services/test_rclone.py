@@ -119,7 +119,7 @@ def test_a_missing_configuration(tmp_path: Path) -> None:
 )
 def test_locations(tmp_path: Path, location: str, kind: type) -> None:
     store = open_store(location, Options(program=a_program(tmp_path, 0, "")))
-    assert type(store) is kind
+    assert isinstance(store, kind)
     assert store.full_name("i/x") == {"/srv/x": "/srv/x/i/x", "r:": "r:i/x", "r:b/p/": "r:b/p/i/x"}[location]
 
 
