@@ -293,20 +293,22 @@ class RcloneStore(Store):
         return f"{self.location}{joint}{name}"
 
     def list(self, prefix: str) -> dict[str, int]:
-        try:
+        with contextlib.suppress(NoDirectory):
             return self.rclone.listing(self.full_name(prefix))
+        # A prefix without objects is fine; a bucket or a root that is not there is not.
+        if not self._has_root():
+            raise StoreError(
+                f"repository {self.location}", "a bucket or directory that exists", "none",
+                "Check its name and the remote's settings; it is not made by itself.",
+            )  # fmt: skip
+        return {}
+
+    def _has_root(self) -> bool:
+        try:
+            self.rclone.listing(self.location, recurse=False)
         except NoDirectory:
-            # A prefix without objects is fine; a bucket or a root that is not there is not.
-            try:
-                self.rclone.listing(self.location, recurse=False)
-            except NoDirectory as error:
-                raise StoreError(
-                    f"repository {self.location}",
-                    "a bucket or directory that exists",
-                    "none",
-                    "Check its name and the remote's settings; it is not made by itself.",
-                ) from error
-            return {}
+            return False
+        return True
 
     def settle(self) -> None:
         return  # what a remote has accepted is its own to keep
