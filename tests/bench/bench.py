@@ -37,6 +37,7 @@ from support.seaweed import Seaweed
 
 LOG_BYTES = 200 * 1000 * 1000
 RESULTS = pathlib.Path(__file__).with_name("RESULTS.md")
+PROFILE = pathlib.Path(__file__).with_name("PROFILE.md")  # written by people: why the figures are what they are
 DATA = pathlib.Path(__file__).with_name("data")
 
 
@@ -142,7 +143,7 @@ def main() -> None:
         if name in wanted:
             figures[name] = other_benchmark(script)
     when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
-    text = report.render(figures, size, LOG_BYTES, options.runs, machine(), when)
+    text = report.render(figures, size, LOG_BYTES, options.runs, machine(), when) + "\n" + PROFILE.read_text("utf-8")
     print(text)
     if not options.only:
         RESULTS.write_text(text, encoding="utf-8")

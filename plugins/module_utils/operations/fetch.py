@@ -73,8 +73,19 @@ def fetch(session: Session, jobs: t.Sequence[Job], drafts: t.Mapping[str, Draft]
         with_retries(session.attempts, cancelled.wait, lambda: _fetch_part(session, lane, job, drafts))
 
     if jobs:
-        for _done in in_parallel(jobs, session.workers, next(iter(traffic.values())), work):
+        for _done in in_parallel(
+            _far_apart(jobs, session.workers), session.workers, next(iter(traffic.values())), work
+        ):
             pass
+
+
+def _far_apart(jobs: t.Sequence[Job], lanes: int) -> list[Job]:
+    """The jobs in an order in which those that run at the same time are far from each other in the stream.
+
+    Neighbours mostly belong to one file, and the kernel lets only one at a time write to a file.
+    """
+    stride = -(-len(jobs) // lanes)
+    return [jobs[number] for first in range(stride) for number in range(first, len(jobs), stride)]
 
 
 def _fetch_part(session: Session, traffic: Traffic, job: Job, drafts: t.Mapping[str, Draft]) -> None:
