@@ -1,10 +1,10 @@
 # The work is done by small scripts under tools/; each can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test unit integration sanity lint bench build lock clean distclean
+.PHONY: help venv demo test test-engines unit integration molecule sanity lint bench bench-trace bench-export bench-gateway build lock clean distclean
 SIZE ?=
 
 help: ## this list
-	@sed -n 's/^\([a-z ]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## the main job on a sample instance, start to end; SIZE=2G for larger weights
 	@tools/venv demo
@@ -13,12 +13,27 @@ demo: ## the main job on a sample instance, start to end; SIZE=2G for larger wei
 test: ## all tests; what a single tier is called: see tools/test --help
 	@tools/test
 
-unit integration sanity lint: ## one tier of the tests
+unit integration molecule sanity lint: ## one tier of the tests
 	@tools/test $(if $(filter lint,$@),ruff mypy ansible-lint,$@)
+
+test-engines: ## the gateway's contract tests against vLLM on a CPU: 3.5 GB more in .cache
+	@tools/test engines
 
 bench: ## measure against the usual recipe, rclone alone and restic; writes tests/bench/RESULTS.md
 	@tools/venv test
 	@.venv/bin/python tests/bench/bench.py $(if $(SIZE),--size $(SIZE))
+
+bench-export: ## measure audit_export, 72 hours at 100 records a second; HOURS="1 8" for less
+	@tools/venv test
+	@.venv/bin/python tests/bench/bench_export.py $(if $(HOURS),--hours $(HOURS))
+
+bench-trace: ## how long it takes to find one record among 0.3, 3 and 30 million
+	@tools/venv test
+	@.venv/bin/python tests/bench/bench_trace.py
+
+bench-gateway: ## what a durable audit record costs: the gateway with its log and without
+	@tools/venv test
+	@.venv/bin/python tests/bench/bench_gateway.py
 
 build: ## the collection's tar.gz
 	@tools/venv demo

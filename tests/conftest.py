@@ -16,9 +16,16 @@ import pytest
 from support.checkout import link_collection
 from support.faulty_proxy import FaultyProxy
 from support.kms import Kms
+from support.scheduling import Scheduler
 from support.seaweed import Seaweed
 
 link_collection()  # pyproject.toml puts the folder on sys.path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: t.Any) -> Scheduler:
+    """Called by pytest-xdist in the process that hands out the tests."""
+    return Scheduler(config, log)
 
 
 class Store(t.NamedTuple):

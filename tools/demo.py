@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The main job on a sample instance, start to end: back up, verify, lose everything, restore, compare.
+"""The main job on a sample instance, start to end: audit, back up, verify, lose everything, restore, compare, prove.
 
 Started by `make demo`. It needs no root, and leaves nothing behind but its directory. It exits with 0 only when every
 byte, mode, owner, ACL and extended attribute came back.
@@ -11,6 +11,7 @@ byte, mode, owner, ACL and extended attribute came back.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import errno
 import os
@@ -28,7 +29,9 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
 
 from demonstration import evidence, processes
 from demonstration.evidence import Evidence
+from demonstration.guard import Guard
 from demonstration.playbooks import DemoFailed, WatchedPlaybooks
+from demonstration.proof import Proof
 from demonstration.screen import INDENT, Screen, amount, table
 from sample_instance import config_tree, model_tree, permissions
 from sample_instance.instance import SECOND_USER, Instance, make_instance, parse_size
@@ -37,7 +40,7 @@ from sample_instance.logs import Writer
 from support.playbooks import Results
 from support.seaweed import Seaweed
 
-STEPS = 9
+STEPS = 13
 INSTANCE = "demo-guard"
 LAYERS = ("model", "config", "logs")
 LEVELS = ("listed", "stored", "decrypted", "restored", "loaded")
@@ -56,13 +59,14 @@ class Demo:
         self.size = size
         self.torch_python = torch_python
         self.screen = Screen(STEPS)
+        self._open = contextlib.ExitStack()  # what must not outlive the run
 
     def run(self) -> int:
         """All steps. What was started is stopped in any case."""
         started = time.monotonic()
         self._prepare()
         processes.adopt_orphans()
-        with Seaweed(self.directory / "store") as server:
+        with Seaweed(self.directory / "store") as server, self._open:
             try:
                 found, rows, lines = self._steps(server)
             except BaseException:
@@ -110,22 +114,34 @@ class Demo:
             screen.say(server.endpoint)
         with screen.step("Make a sample instance: a model, a configuration, and days of audit log"):
             instance = self._make_instance()
-        playbooks = WatchedPlaybooks(self.directory, self._variables(server), screen)
+        guard = Guard(self.directory / "guard", instance.logs / "gateway")
+        self._open.callback(guard.stop)
+        playbooks = WatchedPlaybooks(self.directory, self._variables(server, guard), screen)
+        proof = Proof(self.directory, playbooks, screen)
 
+        with screen.step("Start the audit gateway, and ask it"):
+            guard.start()
+            self._ask(guard)
         with screen.step("Back up the three layers"):
             fulls = playbooks.run("backup")
             self._tell_backup(fulls)
         with screen.step("Write more audit records across two rotations, and let one user more in"):
             self._go_on(instance)
+            asked = self._ask(guard)[0]
         with screen.step("Back up what is new: an increment of the logs, a commit of the configuration"):
             increments = playbooks.run("backup")
             self._tell_backup(increments)
             self._expect_increment(increments)
+            told = guard.record(asked["trace_id"])
+            screen.say(f"the gateway now tells of {asked['trace_id']}: {told['backup_status']}")
+        with screen.step("Trace that record: which object holds it?"):
+            traced = proof.trace(asked["trace_id"])
         with screen.step(f"Verify every layer at every level: {', '.join(LEVELS)}"):
             verdicts = playbooks.run("verify", guardops_levels=LEVELS)
             self._tell_verdicts(verdicts)
 
         with screen.step("Disaster: delete the whole data root, and what the backups knew on this host"):
+            guard.lose()
             before = evidence.take_evidence(instance)
             told = {item["path"]: item["bytes"] for item in increments["logs"][0]["unfinished"]}
             if told != before.half_written:
@@ -142,6 +158,13 @@ class Demo:
             after = evidence.take_evidence(instance)
             found = evidence.differences(before, after)
             screen.say(f"{len(found)} differences")
+        with screen.step("Start the gateway again on what came back, ask it, and trace the same record"):
+            guard.start()
+            self._ask(guard)
+            proof.expect_same(traced, proof.trace(asked["trace_id"]))
+        with screen.step("Export all records of the gateway as evidence, and check it with Python alone"):
+            proof.export(asked["time"])
+            guard.stop()
 
         rows = [_row(layer, fulls, increments, verdicts, restored, disaster) for layer in LAYERS]
         return found, rows, _lines(before, after, recovery)
@@ -162,7 +185,14 @@ class Demo:
             self.screen.say(f"without {' and '.join(instance.left_out)} ({why})")
         return instance
 
-    def _variables(self, server: Seaweed) -> dict[str, t.Any]:
+    def _ask(self, guard: Guard) -> list[dict[str, t.Any]]:
+        answers = guard.ask()
+        self.screen.say(f"{guard.engine}")
+        for answer in answers:
+            self.screen.say(f"{answer['trace_id']}: {answer['verdict']} {', '.join(answer['categories'])}".rstrip())
+        return answers
+
+    def _variables(self, server: Seaweed, guard: Guard) -> dict[str, t.Any]:
         key = self.directory / "trial.key"
         descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
@@ -173,6 +203,7 @@ class Demo:
             "guardops_repository": f"store:{BUCKET}",
             "guardops_rclone_config": server.rclone_config(self.directory / "rclone.conf"),
             "guardops_state_dir": str(self.directory / "state"),
+            "guardops_archive_ledger": str(guard.ledger),
             "guardops_key": {"provider": "file", "key_file": str(key)},
         }
         if not self.size:  # random weights have no answers

@@ -19,7 +19,16 @@ import sys
 import tempfile
 
 HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "requirements")
-LEVELS = ("runtime", "demo", "test")  # each contains the ones before
+# Each level with those that it contains, which come before it.
+LEVELS: dict[str, tuple[str, ...]] = {
+    "runtime": (),
+    "gateway": (),
+    "demo": ("runtime", "gateway"),
+    "test": ("runtime", "gateway", "demo"),
+    "engine-transformers": (),
+    "engine-vllm": (),
+}
+SEPARATE = ("engine-transformers", "engine-vllm")  # in environments of their own: tools/engine-venv
 HEAD = "# Made by tools/lock.py from {name}.in on Python {version}; do not edit.\n"
 
 
@@ -50,24 +59,28 @@ def resolve(levels: tuple[str, ...], fixed: dict[str, str]) -> dict[str, str]:
         subprocess.run(command, check=True)
         with open(report, encoding="utf-8") as file:
             found = [item["metadata"] for item in json.load(file)["install"]]
-    return {canonical(item["name"]): item["version"] for item in found}
+    # A local version (`2.13.0+cpu`) is one package index's build: what is pinned is the version.
+    return {canonical(item["name"]): item["version"].partition("+")[0] for item in found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upgrade", action="store_true", help="choose the newest versions of everything")
     upgrade = parser.parse_args().upgrade
-    pinned: dict[str, str] = {}
-    for number, level in enumerate(LEVELS):
+    chosen: dict[str, dict[str, str]] = {}  # level -> what is in it, the levels that it contains included
+    everything: dict[str, str] = {}  # one version for all levels that share an environment
+    for level, contained in LEVELS.items():
         old = {} if upgrade else read_pins(level)
-        chosen = resolve(LEVELS[: number + 1], {**old, **pinned})
-        own = {name: version for name, version in sorted(chosen.items()) if name not in pinned}
+        alone = level in SEPARATE
+        chosen[level] = resolve((*contained, level), old if alone else {**old, **everything})
+        everything.update({} if alone else chosen[level])
+        inherited = {name for other in contained for name in chosen[other]}
+        own = {name: version for name, version in sorted(chosen[level].items()) if name not in inherited}
         with open(os.path.join(HERE, f"{level}.txt"), "w", encoding="utf-8") as file:
             file.write(HEAD.format(name=level, version=f"{sys.version_info[0]}.{sys.version_info[1]}"))
-            if number:
-                file.write(f"-r {LEVELS[number - 1]}.txt\n")
+            direct = [other for other in contained if not any(other in LEVELS[third] for third in contained)]
+            file.writelines(f"-r {other}.txt\n" for other in direct)
             file.writelines(f"{name}=={version}\n" for name, version in own.items())
-        pinned.update(own)
         print(f"requirements/{level}.txt: {len(own)} packages")
 
 

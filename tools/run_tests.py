@@ -7,13 +7,16 @@
     tools/test                       every tier
     tools/test unit                  one tier
     tools/test ruff mypy             some
+    tools/test engines               the gateway against vLLM on a CPU; only when named: 3.5 GB
     tools/test unit -k faulty -x     the rest goes to pytest (or to ansible-test, for the tier sanity)
+    tools/test molecule storage      one scenario of Molecule's
 
 A tier that cannot run says why. With CI=true in the environment that is a failure: there, everything must run.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
 import sys
@@ -102,7 +105,45 @@ def integration(arguments: list[str]) -> Result:
     if rc:
         why = "programs are missing, see above" if rc == PROGRAMS_MISSING else "tools/packages failed, see above"
         return Result("not run", why)
+    named = [argument for argument in arguments if argument.startswith("tests/")]
+    if not named and command("tools/engine-venv", "transformers"):
+        print("The tests that need a model engine cannot run: see above.", flush=True)
     return pytest_tier("integration", 2)(arguments)
+
+
+def engines(arguments: list[str]) -> Result:
+    """The contract tests again, against an engine that is too large for every day."""
+    if command("tools/engine-venv", "vllm"):
+        return Result("not run", "there is no vLLM, see above")
+    os.environ["GUARDOPS_ENGINE"] = "vllm"
+    try:
+        return pytest_tier("engines", 0)([*arguments, "tests/integration/test_gateway_engine.py"])
+    finally:
+        del os.environ["GUARDOPS_ENGINE"]
+
+
+def molecule(arguments: list[str]) -> Result:
+    """The scenarios one after the other, all or the named ones; each on real systemd hosts."""
+    rc = command("tools/testbed", "prepare")
+    if rc:
+        why = "this machine cannot have the hosts" if rc == PROGRAMS_MISSING else "tools/testbed failed"
+        return Result("not run", f"{why}, see above")
+    command("tools/testbed", "clean")
+    found = sorted(
+        os.path.dirname(path) for path in glob.glob("*/molecule.yml", root_dir=os.path.join(ROOT, "molecule"))
+    )
+    os.environ.setdefault("NO_COLOR", "1")
+    failed = []
+    times = []
+    for name in arguments or found:
+        started = time.monotonic()
+        if command("tools/testbed", "exec", "molecule", "test", "--scenario-name", name):
+            failed.append(name)
+        times.append(f"{name} {time.monotonic() - started:.0f} s")
+    command("tools/testbed", "clean")  # what a scenario that failed on its way left
+    verdict = Result("FAILED", f"failed: {', '.join(failed)}") if failed else Result("passed", ", ".join(times))
+    number = len(arguments or found)
+    return verdict._replace(counts={"passed": number - len(failed), "failed": len(failed)})
 
 
 def read_counts(report: str) -> dict[str, int]:
@@ -123,12 +164,14 @@ TIERS = (
     Tier("sanity", sanity, takes_arguments=True),
     Tier("unit", pytest_tier("unit", 2), takes_arguments=True),
     Tier("integration", integration, takes_arguments=True),
+    Tier("molecule", molecule, takes_arguments=True),
 )
+OPT_IN = (Tier("engines", engines, takes_arguments=True),)  # only when named
 
 
 def choose(arguments: list[str]) -> tuple[list[Tier], list[str]]:
     """The tiers named first on the command line, all when none is, and what follows them."""
-    known = {tier.name: tier for tier in TIERS}
+    known = {tier.name: tier for tier in TIERS + OPT_IN}
     chosen: list[Tier] = []
     rest = list(arguments)
     while rest and rest[0] in known:

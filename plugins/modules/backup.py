@@ -69,6 +69,15 @@ options:
   git_ssh_key_file:
     description: File on the managed host with a private SSH key for O(git_remote).
     type: path
+  archive_ledger:
+    description:
+      - For O(layer=logs) only. Absolute path of a small file on the managed host that says which records of which
+        chains are archived, since when and in which snapshot. The gateway reads it to answer C(GET /api/audit).
+      - Its directory must exist. It is replaced as a whole after the snapshot exists, readable for everybody, and
+        made anew from the repository's manifests when it is missing, damaged or behind.
+      - If it cannot be written the task warns and does not fail.
+    type: path
+    version_added: 0.2.0
 extends_documentation_fragment:
   - guardops.qwen3guard.repository
   - guardops.qwen3guard.repository.layer
@@ -222,6 +231,7 @@ def main():
             git_remote={"type": "str"},
             git_branch={"type": "str", "default": "main"},
             git_ssh_key_file={"type": "path", "no_log": False},
+            archive_ledger={"type": "path"},
             **REPOSITORY_ARGUMENT_SPEC,
             **LAYER_ARGUMENT_SPEC,
             **WORKERS_ARGUMENT_SPEC,
@@ -232,6 +242,8 @@ def main():
     with failures_told(module):
         if module.params["git_remote"] and module.params["layer"] != "config":
             raise GuardError("option git_remote", "layer config", f"layer {module.params['layer']}")
+        if module.params["archive_ledger"] and module.params["layer"] != "logs":
+            raise GuardError("option archive_ledger", "layer logs", f"layer {module.params['layer']}")
         options = backup.Options(
             path=module.params["path"],
             type=module.params["type"],
@@ -239,6 +251,7 @@ def main():
             git_remote=module.params["git_remote"] or "",
             git_branch=module.params["git_branch"],
             git_ssh_key_file=module.params["git_ssh_key_file"] or "",
+            archive_ledger=module.params["archive_ledger"] or "",
         )
         with session_of(module) as session:
             outcome = dataclasses.asdict(backup.backup(session, options))

@@ -101,8 +101,40 @@ snapshots:
           description: Bytes of content, before compression.
           type: int
         records:
-          description: Not filled in by this version. Always null.
-          type: int
+          description: Of the logs, what the snapshot holds of audit records. Null for other layers and older snapshots.
+          type: dict
+          contains:
+            count:
+              description: Records, all in all.
+              type: int
+            unchained:
+              description: Those of older installations, which are neither numbered nor chained.
+              type: int
+            odd:
+              description: Lines that are no records.
+              type: int
+            hours:
+              description: Records by the hour of their time, in UTC (V(2026-11-23T09)); without a time under V("").
+              type: dict
+            chains:
+              description:
+                - One entry for each chain, with its name (C(chain)), its C(first) and C(last)
+                  number, the C(count) of records, the hash that the first names before it
+                  (C(prev)), that of the last (C(head)), the lowest and highest time
+                  (C(since), C(until)) and C(breaks), the number of places where the chain
+                  does not go on.
+              type: list
+              elements: dict
+            tables:
+              description:
+                - The objects by which a record is found, below the instance, with C(name), C(day),
+                  C(size), C(sha256) and the C(count) of records.
+              type: list
+              elements: dict
+            not_scanned:
+              description: Files that are in the snapshot and whose records could not be read, for example a torn gzip.
+              type: list
+              elements: str
         host:
           description: Name of the host that made it.
           type: str

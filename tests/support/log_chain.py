@@ -41,7 +41,7 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.log
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.snapshots import Opened
 
 PACK = {
-    ".gz": gzip.compress,
+    ".gz": lambda data: gzip.compress(data, mtime=0),  # the same again a second later
     ".xz": lzma.compress,
     ".bz2": bz2.compress,
     ".zst": lambda data: zstandard.ZstdCompressor().compress(data),

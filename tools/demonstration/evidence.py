@@ -25,7 +25,7 @@ class Evidence:
     """The instance at one moment; it outlives the files."""
 
     trees: dict[str, TreeState]  # by layer
-    records: collections.Counter[int]  # by number: how often each is in the logs
+    records: collections.Counter[str]  # by trace_id: how often each is in the logs
     git: dict[str, str]
     half_written: dict[str, int]  # log file: bytes after its last whole line
 
@@ -35,7 +35,7 @@ def take_evidence(instance: Instance) -> Evidence:
     directories = {"model": instance.models, "config": instance.config, "logs": instance.logs}
     return Evidence(
         trees={layer: snapshot_tree(directory) for layer, directory in directories.items()},
-        records=collections.Counter(record["seq"] for record in iter_records(instance.logs, torn=[])),
+        records=collections.Counter(record["trace_id"] for record in iter_records(instance.logs, torn=[])),
         git=_git_state(instance.config),
         half_written=_half_written(instance.logs),
     )
@@ -82,7 +82,8 @@ def repeated(after: Evidence) -> int:
 
 
 def _half_written(logs: pathlib.Path) -> dict[str, int]:
-    tails = {path.name: len(path.read_bytes().rpartition(b"\n")[2]) for path in logs.iterdir() if path.suffix != ".gz"}
+    plain = [path for path in logs.iterdir() if path.is_file() and path.suffix != ".gz"]
+    tails = {path.name: len(path.read_bytes().rpartition(b"\n")[2]) for path in plain}
     return {name: length for name, length in tails.items() if length}
 
 

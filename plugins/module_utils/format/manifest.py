@@ -13,13 +13,13 @@ comes from a store that anybody may have written to: it is checked as hostile.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import re
 import secrets
 import typing as t
 
 from ..errors import IntegrityError
+from . import fields, record_summary
 
 FORMAT = 1
 KIND = "guardops.qwen3guard snapshot"
@@ -28,8 +28,6 @@ FULL, INCREMENT = "full", "increment"
 
 _SNAPSHOT = re.compile(r"\A([0-9]{6,12})-([0-9a-f]{8})\Z")
 _OBJECT = re.compile(r"\A(part-[0-9]{5,9}(\.zst)?|index)\.gpg\Z")
-_TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
-_SHA256 = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
 def new_snapshot_id(number: int) -> str:
@@ -71,7 +69,7 @@ class Manifest:
     files: int
     content_bytes: int
     host: str = ""
-    records: int | None = None
+    records: dict[str, t.Any] | None = None  # of the logs: see `record_summary`
 
     @property
     def number(self) -> int:
@@ -81,7 +79,23 @@ class Manifest:
     @property
     def stored_bytes(self) -> int:
         """What it takes in the store, the manifest aside."""
-        return self.index.size + sum(part.size for part in self.parts)
+        return self.index.size + sum(part.size for part in [*self.parts, *self.tables])
+
+    @property
+    def tables(self) -> list[StoredPart]:
+        """The record tables of a snapshot of the logs. Their names are below the instance, not below the snapshot."""
+        listed = self.records["tables"] if self.records else []
+        return [StoredPart(table["name"], table["size"], table["sha256"]) for table in listed]
+
+    @property
+    def table_days(self) -> list[str]:
+        """The days that it has record tables for."""
+        return [table["day"] for table in self.records["tables"]] if self.records else []
+
+    @property
+    def objects(self) -> list[StoredPart]:
+        """What lies below the snapshot beside the manifest itself."""
+        return [*self.parts, self.index]
 
     def to_bytes(self) -> bytes:
         """The object's content: JSON that people can read."""
@@ -113,17 +127,17 @@ def parse(data: bytes, where: str, instance: str, layer: str, snapshot: str) -> 
             instance=instance,
             layer=layer,
             snapshot=snapshot,
-            type=_one_of(raw["type"], (FULL, INCREMENT)),
-            created=_time(raw["created"]),
-            base=_matching(raw["base"], _SNAPSHOT),
-            parent=_matching(raw["parent"], _SNAPSHOT) if raw["parent"] else "",
-            key=_of_type(raw["key"], dict),
-            parts=[_part(item) for item in _of_type(raw["parts"], list)],
-            index=_part({"start": 0, "length": 0, "codec": "zstd", **_of_type(raw["index"], dict)}),
-            files=_count(raw["files"]),
-            content_bytes=_count(raw["content_bytes"]),
-            host=_of_type(raw["host"], str)[:255],
-            records=None if raw.get("records") is None else _count(raw["records"]),
+            type=fields.one_of(raw["type"], (FULL, INCREMENT)),
+            created=fields.time(raw["created"]),
+            base=fields.matching(raw["base"], _SNAPSHOT),
+            parent=fields.matching(raw["parent"], _SNAPSHOT) if raw["parent"] else "",
+            key=fields.of_type(raw["key"], dict),
+            parts=[_part(item) for item in fields.of_type(raw["parts"], list)],
+            index=_part({"start": 0, "length": 0, "codec": "zstd", **fields.of_type(raw["index"], dict)}),
+            files=fields.count(raw["files"]),
+            content_bytes=fields.count(raw["content_bytes"]),
+            host=fields.of_type(raw["host"], str)[:255],
+            records=record_summary.parse(raw.get("records"), snapshot, raw["type"] == FULL),
         )
         _check_chain(manifest)
     except (KeyError, TypeError, ValueError) as error:
@@ -152,39 +166,10 @@ def _check_chain(manifest: Manifest) -> None:
 
 def _part(raw: dict[str, t.Any]) -> StoredPart:
     return StoredPart(
-        name=_matching(raw["name"], _OBJECT),
-        size=_count(raw["size"]),
-        sha256=_matching(raw["sha256"], _SHA256),
-        start=_count(raw["start"]),
-        length=_count(raw["length"]),
-        codec=_one_of(raw["codec"], ("none", "zstd")),
+        name=fields.matching(raw["name"], _OBJECT),
+        size=fields.count(raw["size"]),
+        sha256=fields.matching(raw["sha256"], fields.SHA256),
+        start=fields.count(raw["start"]),
+        length=fields.count(raw["length"]),
+        codec=fields.one_of(raw["codec"], ("none", "zstd")),
     )
-
-
-def _matching(value: t.Any, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or not pattern.match(value):
-        raise ValueError(f"{value!r:.80}")
-    return value
-
-
-def _time(value: t.Any) -> str:
-    datetime.datetime.fromisoformat(_matching(value, _TIME)[:-1])
-    return str(value)
-
-
-def _one_of(value: t.Any, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{value!r:.80}")
-    return str(value)
-
-
-def _of_type(value: t.Any, kind: type) -> t.Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"{value!r:.80}")
-    return value
-
-
-def _count(value: t.Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r:.80}")
-    return value

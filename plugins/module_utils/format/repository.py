@@ -21,9 +21,11 @@ from ..errors import GuardError, IntegrityError
 from ..services.store import NotStored, Store
 from . import manifest as manifests
 from .manifest import Manifest, snapshot_number
+from .record_table import PREFIX
 
 MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 64 << 20
+_FEW_DAYS = 3  # listing so many by themselves costs less than listing all
 _INSTANCE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 
@@ -74,6 +76,19 @@ class Repository:
             if item and snapshot_number(snapshot) is not None:
                 found.setdefault(snapshot, Listed(snapshot, {})).objects[item] = size
         return sorted(found.values(), key=lambda item: (item.number, item.snapshot))
+
+    def tables(self, days: t.Iterable[str]) -> dict[str, int]:
+        """Sizes of the record tables of these days at least, by their names below the instance."""
+        found: dict[str, int] = {}
+        for place in self.table_places(days):
+            prefix = place[len(self.instance) + 1 :]
+            found.update((f"{prefix}/{name}", size) for name, size in self.store.list(place).items())
+        return found
+
+    def table_places(self, days: t.Iterable[str]) -> list[str]:
+        """Where the record tables of these days lie: each day's place, or that of all where there are many days."""
+        chosen = sorted(set(days))
+        return [self.name(PREFIX, day) for day in chosen] if len(chosen) <= _FEW_DAYS else [self.name(PREFIX)]
 
     def manifest(self, layer: str, snapshot: str) -> Manifest:
         """One snapshot's manifest, checked. Raises `IntegrityError`, or `NotStored`."""

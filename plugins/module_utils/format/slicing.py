@@ -81,11 +81,21 @@ def part_name(number: int, codec: str) -> str:
     return f"part-{number:05d}{'.zst' if codec == ZSTD else ''}.gpg"
 
 
+# (entry, start, end) -> an offset after start where a part may end, at end at the most; start: there is none
+PartEnds = t.Callable[[Entry, int, int], int]
+
+
+def anywhere(_entry: Entry, _start: int, end: int) -> int:
+    """Parts end where they are full."""
+    return end
+
+
 class Slicer:
     """Takes pieces, gives parts."""
 
-    def __init__(self, part_size: int):
+    def __init__(self, part_size: int, part_ends: PartEnds = anywhere):
         self.part_size = part_size
+        self.part_ends = part_ends
         self.parts: list[Part] = []
         self.position = 0
         self._codec = PLAIN
@@ -117,6 +127,13 @@ class Slicer:
                 self._open_part()
                 continue
             length = min(room, piece.length - taken)
+            if length < piece.length - taken and piece.file is not None:
+                start = piece.offset + taken
+                allowed = self.part_ends(piece.file, start, start + length) - start
+                if not allowed and part.length:
+                    self._open_part()  # there may be room enough in a part of its own
+                    continue
+                length = allowed or length
             cut = piece._replace(length=length, offset=piece.offset + taken)
             if piece.file is not None:
                 cut = cut._replace(slot=len(piece.file.extents))
@@ -149,14 +166,16 @@ def slice_entries(
     codec_of: t.Callable[[Entry], str],
     part_size: int,
     cuts: t.Callable[[Entry], t.Sequence[int]] = no_cuts,
+    part_ends: PartEnds = anywhere,
 ) -> list[Part]:
     """The parts of the tar stream that holds ``entries``; their extents are filled in, hashes aside.
 
-    ``cuts`` names offsets in a file where an extent must end, so that its hash stands alone.
+    ``cuts`` names offsets in a file where an extent must end, so that its hash stands alone; ``part_ends`` says
+    where within a file a part may end. What they say must be the same whenever the files are.
     """
     files = [entry for entry in entries if entry.type == FILE]
     codecs = {id(entry): codec_of(entry) for entry in files}
-    slicer = Slicer(part_size)
+    slicer = Slicer(part_size, part_ends)
     slicer.use(ZSTD)
     rank = {"directory": 0, "symlink": 1, FILE: 2, "hardlink": 4}
     ordered = sorted(

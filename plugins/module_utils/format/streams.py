@@ -28,6 +28,7 @@ from .tree import Entry, Tree
 
 _MARK_BYTES = 4096
 _CHUNK = 1 << 20
+_LONGEST_LINE = 64 * 1024  # of those that are kept in one part
 
 
 @dataclasses.dataclass
@@ -358,3 +359,17 @@ def line_end(tree: Tree, entry: Entry, start: int) -> int:
     finally:
         os.close(fd)
     return start
+
+
+def part_end(tree: Tree, entry: Entry, start: int, end: int) -> int:
+    """Where a part may end in a plain log between ``start`` and ``end``: after a line, so that a record lies in one
+    part. ``start``: no line ends there; ``end`` where a line is so long that it must be cut."""
+    begin = max(start, end - _LONGEST_LINE)
+    fd = tree.open_file(entry)
+    try:
+        newline = os.pread(fd, end - begin, begin).rfind(b"\n")
+    finally:
+        os.close(fd)
+    if newline >= 0:
+        return begin + newline + 1
+    return start if begin == start else end

@@ -20,7 +20,7 @@ from ..format.repository import MANIFEST, Listed
 from ..format.streams import Stream
 from ..format.tree import DIRECTORY, FILE, Entry, Skipped
 from ..services.git import GitRepository
-from . import snapshots
+from . import ledger, snapshots
 from .contents import Change
 from .logs import plan_logs
 from .session import Session
@@ -42,6 +42,7 @@ class Options:
     git_remote: str = ""
     git_branch: str = "main"
     git_ssh_key_file: str = ""
+    archive_ledger: str = ""  # of the logs: a file that says which records are archived
 
 
 @dataclasses.dataclass
@@ -236,6 +237,8 @@ def _tell(outcome: Outcome, taken: Taken) -> None:
 def _backup_logs(session: Session, options: Options) -> Outcome:
     listed = session.repository.listed("logs")
     known, chain, why_full = _known_streams(session, listed)
+    before = next((item.snapshot for item in reversed(listed) if item.complete), "")
+    taken: list[Manifest] = []
     kind, reason = FULL, why_full or "a full was asked for"
     if options.type != FULL and not why_full:
         kind, reason = INCREMENT, "new lines"
@@ -251,11 +254,16 @@ def _backup_logs(session: Session, options: Options) -> Outcome:
             if not session.dry and not _same_streams(planned.streams, known):
                 session.save_state("state", _logs_state(chain, planned.streams))
         else:
-            before = chain if kind == INCREMENT else {}
-            outcome = _take(
-                session, options, planned.plan, listed, reason, [],
-                lambda manifest: _logs_state({**before, manifest.snapshot: _objects(manifest)}, planned.streams),
-            )  # fmt: skip
+            stands_on = chain if kind == INCREMENT else {}
+
+            def state_after(manifest: Manifest) -> dict[str, t.Any]:
+                taken.append(manifest)
+                return _logs_state({**stands_on, manifest.snapshot: _objects(manifest)}, planned.streams)
+
+            outcome = _take(session, options, planned.plan, listed, reason, [], state_after)
+    if options.archive_ledger and not session.dry:
+        ranges = ledger.ranges_of(planned.plan.layer.get("records", []))
+        ledger.update(session, options.archive_ledger, before, taken[0] if taken else None, ranges)
     outcome.unfinished = [{"path": path, "bytes": count} for path, count in planned.unfinished]
     outcome.diff += "".join(
         f"{e.path}: {e.window[1] - e.window[0] if e.window else e.size} bytes\n"

@@ -19,6 +19,7 @@ from ..format.compressed import PLAIN, plain_name
 from ..format.manifest import FULL, INCREMENT
 from ..format.streams import Located, Resolution, Stream, free_name, mark, resolve
 from ..format.tree import DIRECTORY, FILE, HARDLINK, Entry, Skipped, Tree, scan
+from .records import Log
 from .snapshot import Plan, require_directory
 
 _SCANS = 10
@@ -122,6 +123,7 @@ def _full(
     plan = Plan(
         root, kept, _skipped(skipped, found), type=FULL, layer=layer, grows=True, finish=finish,
         cuts=lambda entry: [line_ends[entry.path]] if entry.path in line_ends else (),
+        logs=_logs(found, {entry.path for entry in kept}),
     )  # fmt: skip
     return LogsPlan(plan, streams, found.copies, _unfinished(found), found.forked)
 
@@ -159,9 +161,15 @@ def _increment(
 
     plan = Plan(
         root, kept, _skipped(skipped, found), type=INCREMENT, base=chain[0], parent=chain[-1], layer=layer,
-        grows=True, finish=finish,
+        grows=True, finish=finish, logs=_logs(found, {entry.path for entry in kept}),
     )  # fmt: skip
     return LogsPlan(plan, streams, found.copies, _unfinished(found), found.forked)
+
+
+def _logs(found: Resolution, kept: t.Collection[str]) -> list[Log]:
+    """What the plan stores of logs, to find the records in it."""
+    chosen = [item for item in found.located if item.entry.path in kept and not item.entry.listed_only]
+    return [Log(item.entry, item.end, item.stream.raw, item.stream.raw and item.start > 0) for item in chosen]
 
 
 def _without(entries: list[Entry], left_out: t.Collection[str]) -> list[Entry]:

@@ -13,8 +13,9 @@ import typing as t
 
 from ..errors import GuardError, IntegrityError
 from ..format.manifest import LAYERS, Manifest
+from ..format.record_table import PREFIX, parse_name
 from ..format.repository import Listed, Repository
-from .snapshots import check_listed
+from .snapshots import check_listed, check_table
 
 
 def overview(repository: Repository, layer: str | None = None) -> dict[str, t.Any]:
@@ -32,11 +33,13 @@ def _layer(repository: Repository, layer: str) -> list[dict[str, t.Any]]:
     listed = repository.listed(layer)
     manifests = repository.manifests(layer)
     verdicts = repository.all_verdicts(layer)
+    tables = repository.store.list(repository.name(PREFIX)) if layer == "logs" else {}
+    tables = {f"{PREFIX}/{name}": size for name, size in tables.items()}
     numbers = [item.number for item in listed if item.complete]
     sound: set[str] = set()
     found = []
     for item in listed:
-        told = _describe(repository, layer, item, manifests.get(item.snapshot))
+        told = _describe(repository, layer, item, manifests.get(item.snapshot), tables)
         told["verified"] = verdicts.get(item.snapshot, {})
         if item.complete and numbers.count(item.number) > 1:
             told["damaged"] = told["damaged"] or f"two snapshots have the number {item.number}: two hosts wrote at once"
@@ -51,18 +54,24 @@ def _layer(repository: Repository, layer: str) -> list[dict[str, t.Any]]:
 
 
 def _describe(
-    repository: Repository, layer: str, item: Listed, manifest: Manifest | IntegrityError | None
+    repository: Repository,
+    layer: str,
+    item: Listed,
+    manifest: Manifest | IntegrityError | None,
+    tables: dict[str, int],
 ) -> dict[str, t.Any]:
     told: dict[str, t.Any] = {
         "snapshot": item.snapshot,
         "number": item.number,
         "complete": item.complete,
-        "stored_bytes": sum(item.objects.values()),
+        "stored_bytes": sum(item.objects.values()) + _bytes_of_tables(item.snapshot, tables),
         "damaged": "",
     }
     if isinstance(manifest, Manifest):
         try:
             check_listed(repository, manifest, item)
+            for table in manifest.tables:
+                check_table(repository, table, tables)
         except GuardError as error:
             told["damaged"] = str(error)
         for name in ("type", "created", "base", "parent", "files", "content_bytes", "records", "host"):
@@ -74,3 +83,9 @@ def _describe(
     elif item.complete:
         told["damaged"] = f"{repository.where(layer, item.snapshot)}: the manifest is listed and cannot be read"
     return told
+
+
+def _bytes_of_tables(snapshot: str, tables: dict[str, int]) -> int:
+    """What the record tables of a snapshot take, those of an interrupted run too."""
+    named = ((parse_name(name), size) for name, size in tables.items())
+    return sum(size for name, size in named if name is not None and name.snapshot == snapshot)

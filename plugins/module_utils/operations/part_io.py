@@ -25,7 +25,8 @@ from ..format.manifest import StoredPart
 from ..format.slicing import ZSTD, Part, Piece, require_zstandard
 from ..format.tree import Tree
 from ..services.gpg import Gpg, check
-from ..services.store import NotStored, Store, Upload, write_all
+from ..services.store import NotStored, Store, write_all
+from ..services.transfers import Upload
 
 _BUFFER = 1 << 20
 _ZSTD_LEVEL = 3

@@ -36,7 +36,7 @@ cd SNAPSHOT
 
 ```sh
 sed -n 's/.*"\\(name\\|sha256\\)": *"\\([^"]*\\)".*/\\2/p' manifest.json | paste - - |
-  awk '{{ print $2 "  " $1 }}' | sha256sum --check
+  awk '$1 !~ "/" {{ print $2 "  " $1 }}' | sha256sum --check
 ```
 
 ## 2. Get its passphrase
@@ -87,6 +87,7 @@ not UTF-8) is no error.
   record exactly once. A last line of a full that has no end yet is no record: it is there again, whole, in
   the increment after it.
 - **config**: the history is a Git bundle: `git clone restored/.guardops/config.bundle history`.
+- `records/` beside the layers holds tables by which a record is found; a restore needs none of them.
 - `index.gpg` is the list of files with their hashes (the same passphrase, then zstd, then JSON).
 - When you are done: `rm snapshot.tar`, and close this shell, which knows the passphrase.
 """

@@ -12,6 +12,7 @@ the next run of the same content goes on from there, any other removes them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -28,7 +29,7 @@ from ..format.manifest import FULL, Manifest, StoredPart, new_snapshot_id
 from ..format.slicing import ZSTD, Part, codec_by_sample, no_cuts, slice_entries
 from ..format.tree import FILE, Entry, Skipped, Tree, identity
 from ..services.keys.base import DataKey
-from . import recovery_text
+from . import records, recovery_text
 from .part_io import store_part, with_retries
 from .session import Session, in_parallel
 
@@ -49,6 +50,7 @@ class Plan:
     grows: bool = False  # files may get longer while they are read (logs)
     cuts: t.Callable[[Entry], t.Sequence[int]] = no_cuts
     finish: t.Callable[[], None] = lambda: None  # called when the extents' hashes are known
+    logs: list[records.Log] = dataclasses.field(default_factory=list)
 
     @property
     def content_bytes(self) -> int:
@@ -67,12 +69,17 @@ class Taken:
 
 def take(session: Session, plan: Plan, number: int, part_size: int) -> Taken:
     """Carry out ``plan`` as snapshot ``number``."""
+    with session.scratch("records") if plan.logs else contextlib.nullcontext("") as scratch:
+        return _take(session, plan, number, part_size, scratch)
+
+
+def _take(session: Session, plan: Plan, number: int, part_size: int, scratch: str) -> Taken:
     with Tree(plan.root) as tree:
         session.progress.begin("planning")
         known = (lambda entry: ZSTD if not entry.path.endswith(_TEXT_SUFFIXES) else None) if plan.grows else _unknown
-        parts = slice_entries(
-            [e for e in plan.entries if not e.listed_only], codec_by_sample(tree, known), part_size, plan.cuts
-        )
+        stored_entries = [entry for entry in plan.entries if not entry.listed_only]
+        ends = records.part_ends(tree, plan.logs)
+        parts = slice_entries(stored_entries, codec_by_sample(tree, known), part_size, plan.cuts, ends)
         fingerprint = _fingerprint(plan, parts)
         journal = _Journal(session, fingerprint)
         snapshot, key, stored = journal.resume() or journal.begin(number)
@@ -80,15 +87,25 @@ def take(session: Session, plan: Plan, number: int, part_size: int) -> Taken:
         uploaded = _store_parts(session, tree, parts, snapshot, key, journal)
         if not plan.grows:
             _check_unchanged(tree, plan.entries)
-    plan.finish()
-    manifest = _describe(session, plan, parts, snapshot, key)
+        try:
+            found = records.scan_logs(session, tree, plan.logs, parts, scratch) if plan.logs else None
+            plan.finish()
+        except SourceChanged:
+            journal.abandon()  # the fingerprint knows no more of a log than its size: it would fit again
+            raise
+    if found is not None:
+        journal.will_store(records.table_names(found, snapshot, plan.type == FULL))
+        records.store_tables(session, found, snapshot, plan.type == FULL, key)
+        plan.layer["records"] = found.runs
+    manifest = _describe(session, plan, parts, snapshot, key, found.summary if found else None)
     session.progress.begin("committing")
     recovery_text.ensure(session.repository, session.require_keys())
     manifest = _store_index(session, plan, manifest, key)
     _read_back(session, manifest)
     session.repository.commit(manifest)
     journal.end()
-    return Taken(manifest, uploaded + manifest.index.size, len(stored))
+    uploaded += manifest.index.size + sum(table.size for table in manifest.tables)
+    return Taken(manifest, uploaded, len(stored))
 
 
 def _unknown(_entry: Entry) -> str | None:
@@ -161,7 +178,9 @@ def _check_unchanged(tree: Tree, entries: t.Sequence[Entry]) -> None:
                 )  # fmt: skip
 
 
-def _describe(session: Session, plan: Plan, parts: list[Part], snapshot: str, key: DataKey) -> Manifest:
+def _describe(
+    session: Session, plan: Plan, parts: list[Part], snapshot: str, key: DataKey, summary: dict[str, t.Any] | None
+) -> Manifest:
     return Manifest(
         instance=session.repository.instance,
         layer=session.layer,
@@ -176,7 +195,7 @@ def _describe(session: Session, plan: Plan, parts: list[Part], snapshot: str, ke
         files=sum(1 for entry in plan.entries if entry.type == FILE),
         content_bytes=sum(extent.length for entry in plan.entries for extent in entry.extents),
         host=socket.gethostname(),
-        records=plan.layer.get("records"),
+        records=summary,
     )
 
 
@@ -191,12 +210,18 @@ def _store_index(session: Session, plan: Plan, manifest: Manifest, key: DataKey)
 
 def _read_back(session: Session, manifest: Manifest) -> None:
     """Compare what the store lists with what was sent: an exit code has proven nothing."""
-    listed = session.repository.store.list(session.repository.name(session.layer, manifest.snapshot))
-    for part in [*manifest.parts, manifest.index]:
-        if listed.get(part.name) != part.size:
-            found = f"{listed[part.name]} bytes" if part.name in listed else "no such object"
+    repository = session.repository
+    listed = repository.store.list(repository.name(session.layer, manifest.snapshot))
+    wanted = {repository.name(session.layer, manifest.snapshot, part.name): part for part in manifest.objects}
+    found = {repository.name(session.layer, manifest.snapshot, name): size for name, size in listed.items()}
+    if manifest.tables:
+        wanted.update((repository.name(table.name), table) for table in manifest.tables)
+        found.update((repository.name(name), size) for name, size in repository.tables(manifest.table_days).items())
+    for name, part in wanted.items():
+        if found.get(name) != part.size:
             raise StoreError(
-                session.repository.where(session.layer, manifest.snapshot, part.name), f"{part.size} bytes", found,
+                repository.store.full_name(name), f"{part.size} bytes",
+                f"{found[name]} bytes" if name in found else "no such object",
                 "The upload ended without an error and is not whole; no snapshot was made.",
             )  # fmt: skip
 
@@ -218,6 +243,8 @@ class _Journal:
         listed = repository.store.list(repository.name(layer, snapshot))
         keys = self.session.require_keys()
         repository.store.tidy(repository.name(layer, snapshot))
+        if "manifest.json" not in listed:
+            self._remove_tables(left.pop("tables", []))
         if left["fingerprint"] == self.state["fingerprint"] and keys.can_unwrap and "manifest.json" not in listed:
             try:
                 passphrase = keys.unwrap(left["key"], self.session.data_key_context(snapshot))
@@ -236,6 +263,11 @@ class _Journal:
         self.session.drop_state("journal")
         return None
 
+    def abandon(self) -> None:
+        """Remove what this run has stored."""
+        self.session.repository.store.remove(self.session.repository.name(self.session.layer, self.state["snapshot"]))
+        self.session.drop_state("journal")
+
     def begin(self, number: int) -> tuple[str, DataKey, dict[int, dict[str, t.Any]]]:
         """A new snapshot id and data key, written down before the first part goes out."""
         snapshot = new_snapshot_id(number)
@@ -250,6 +282,18 @@ class _Journal:
             "name": part.name, "size": part.size, "sha256": part.sha256, "hashes": hashes,
         }  # fmt: skip
         self.session.save_state("journal", self.state)
+
+    def will_store(self, tables: list[str]) -> None:
+        """The record tables that are to be stored now: written down before the first goes out."""
+        self.state["tables"] = tables
+        self.session.save_state("journal", self.state)
+
+    def _remove_tables(self, tables: list[str]) -> None:
+        """Those of the interrupted run; if it is gone on with they are made anew."""
+        repository = self.session.repository
+        repository.store.remove_several([repository.name(name) for name in tables])
+        for place in repository.table_places(name.split("/")[1] for name in tables):
+            repository.store.tidy(place)
 
     def end(self) -> None:
         """The snapshot exists: nothing is left to go on with."""

@@ -19,7 +19,7 @@ import typing as t
 from ..errors import GuardError, IntegrityError, KeyProviderError
 from ..format import index as indexes
 from ..format.index import Index
-from ..format.manifest import FULL, Manifest, snapshot_number
+from ..format.manifest import FULL, Manifest, StoredPart, snapshot_number
 from ..format.repository import Listed, Repository
 from ..services.store import NotStored
 from .part_io import with_retries
@@ -124,14 +124,23 @@ def _open(session: Session, listed: Listed) -> Opened:
 
 def check_listed(repository: Repository, manifest: Manifest, listed: Listed) -> None:
     """Every object of the manifest is there, in its size."""
-    for part in [*manifest.parts, manifest.index]:
-        size = listed.objects.get(part.name)
-        if size != part.size:
-            raise IntegrityError(
-                repository.where(manifest.layer, manifest.snapshot, part.name), f"{part.size} bytes",
-                "no such object" if size is None else f"{size} bytes",
-                "The snapshot is not whole: use another one, and find out who changed the store.",
-            )  # fmt: skip
+    for part in manifest.objects:
+        where = repository.where(manifest.layer, manifest.snapshot, part.name)
+        _check_size(where, part, listed.objects, "The snapshot is not whole: use another one, and find out who changed")
+
+
+def check_table(repository: Repository, table: StoredPart, sizes: t.Mapping[str, int]) -> None:
+    """The record table is there, in its size. A restore needs none."""
+    where = repository.store.full_name(repository.name(table.name))
+    hint = "The snapshot restores, but its records are not found by their trace_id: find out who changed"
+    _check_size(where, table, sizes, hint)
+
+
+def _check_size(where: str, part: StoredPart, sizes: t.Mapping[str, int], hint: str) -> None:
+    size = sizes.get(part.name)
+    if size != part.size:
+        found = "no such object" if size is None else f"{size} bytes"
+        raise IntegrityError(where, f"{part.size} bytes", found, f"{hint} the store.")
 
 
 def read_index(session: Session, manifest: Manifest, passphrase: bytes) -> Index:

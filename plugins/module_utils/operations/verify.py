@@ -28,7 +28,7 @@ from ..format.manifest import FULL, Manifest, StoredPart
 from ..format.repository import Listed
 from ..format.tree import Extent
 from ..system.files import make_private_directory, scratch_directory
-from . import loaded, snapshots
+from . import loaded, snapshots, verify_tables
 from . import restore as restores
 from .part_io import fetch_digest, fetch_plain, with_retries
 from .session import Session, in_parallel
@@ -111,13 +111,16 @@ def _verify(session: Session, options: Options, listed: Listed, verdict: Verdict
     verdict.created = chain[-1].manifest.created
     verdict.details["chain"] = [opened.manifest.snapshot for opened in chain]
     if options.level == "decrypted":
+        verify_tables.decrypted(session, chain, verdict.failures)
         _decrypted(session, options, chain, verdict)
         return
+    verify_tables.listed(session, [opened.manifest for opened in chain], verdict.failures)
     with _scratch(session, options) as directory:
         target = os.path.join(directory, "restored")
         restored = _restored(session, options, listed, target, verdict)
         if restored and options.level == "loaded":
-            found = loaded.check(session.layer, target, chain[-1].index, options.canaries, options.python)
+            elsewhere = _older_chains(session, chain[0].manifest)
+            found = loaded.check(session.layer, target, chain, options.canaries, options.python, elsewhere)
             verdict.failures += found.failures
             verdict.warnings += found.warnings
             verdict.not_checked += found.not_checked
@@ -130,18 +133,19 @@ def _verify(session: Session, options: Options, listed: Listed, verdict: Verdict
 def _without_key(session: Session, options: Options, listed: Listed, verdict: Verdict) -> None:
     manifests = _manifests_of_chain(session, listed, verdict)
     verdict.created = manifests[-1].created
-    parts = [(m, part) for m in manifests for part in [*m.parts, m.index]]
+    repository = session.repository
+    parts = [(repository.name(m.layer, m.snapshot, part.name), part) for m in manifests for part in m.objects]
+    parts += verify_tables.listed(session, manifests, verdict.failures)
     verdict.of_parts = len(parts)
     if options.level == "listed":
         verdict.parts, verdict.bytes = len(parts), 0
         return
     chosen = _sample(parts, options.sample_bytes, lambda item: item[1].size, verdict)
-    session.progress.begin("reading stored parts", sum(part.size for _m, part in chosen))
+    session.progress.begin("reading stored parts", sum(part.size for _name, part in chosen))
     traffic = session.traffic(b"")
 
-    def work(item: tuple[Manifest, StoredPart]) -> str:
-        manifest, part = item
-        name = session.repository.name(session.layer, manifest.snapshot, part.name)
+    def work(item: tuple[str, StoredPart]) -> str:
+        name, part = item
 
         def read() -> None:
             size, digest = fetch_digest(traffic, name)
@@ -156,7 +160,7 @@ def _without_key(session: Session, options: Options, listed: Listed, verdict: Ve
             return str(error)
         return ""
 
-    for (_manifest, part), failure in in_parallel(chosen, session.workers, traffic, work):
+    for (_name, part), failure in in_parallel(chosen, session.workers, traffic, work):
         verdict.parts += 1
         verdict.bytes += part.size
         if failure:
@@ -268,6 +272,16 @@ class _ExtentHasher:
             if self._digest.hexdigest() != extent.sha256:
                 self.wrong.append(path)
             self._current, self._digest = next(self._waiting, None), hashlib.sha256()
+
+
+def _older_chains(session: Session, full: Manifest) -> dict[str, int]:
+    """The highest number of each chain of records in snapshots before ``full``: those need not be in this one."""
+    found: dict[str, int] = {}
+    for manifest in session.repository.manifests(session.layer).values() if session.layer == "logs" else ():
+        if isinstance(manifest, Manifest) and manifest.records and manifest.number < full.number:
+            for item in manifest.records["chains"]:
+                found[item["chain"]] = max(item["last"], found.get(item["chain"], 0))
+    return found
 
 
 def _scratch(session: Session, options: Options) -> t.ContextManager[str]:

@@ -108,6 +108,12 @@ def cat_arguments(options: Options, location: str) -> list[str]:
     return [*base_arguments(options), "cat", "--", location]
 
 
+def copy_arguments(options: Options, location: str, directory: str, chosen: list[str]) -> list[str]:
+    """Small objects to files below a directory, many at once."""
+    flags = ["copy", "--transfers", "16", "--checkers", "16"]
+    return [*base_arguments(options), *flags, *chosen, "--", location, directory]
+
+
 class Rclone:
     """rclone with one set of options."""
 
@@ -167,20 +173,47 @@ class Rclone:
     def read_many(self, location: str, name: str) -> dict[str, bytes]:
         """All small files called ``name`` below ``location``, in one call."""
         with scratch_directory(tempfile.gettempdir(), "guardops-manifests-") as directory:
-            arguments = [*base_arguments(self.options), "copy", "--transfers", "16", "--checkers", "16"]
-            self._run([*arguments, "--include", f"/**/{name}", "--", location, directory], location)
-            found = {}
-            for folder, _names, files in os.walk(directory):
-                for file in files:
-                    path = os.path.join(folder, file)
-                    with open(path, "rb") as handle:
-                        found[os.path.relpath(path, directory)] = handle.read()
-            return found
+            arguments = copy_arguments(self.options, location, directory, ["--include", f"/**/{name}"])
+            self._run(arguments, location)
+            return _files_below(directory)
+
+    def read_several(self, location: str, names: list[str]) -> dict[str, bytes]:
+        """The small files of these names below ``location``, in one call; missing ones are left out."""
+        with scratch_directory(tempfile.gettempdir(), "guardops-objects-") as directory:
+            target = os.path.join(directory, "found")
+            chosen = ["--no-traverse", "--files-from-raw", _list_of(names, directory)]
+            self._run(copy_arguments(self.options, location, target, chosen), location)
+            return _files_below(target)
+
+    def remove_several(self, location: str, names: list[str]) -> None:
+        """Remove the files of these names below ``location``, in one call; missing ones are fine."""
+        with scratch_directory(tempfile.gettempdir(), "guardops-objects-") as directory:
+            chosen = ["--no-traverse", "--files-from-raw", _list_of(names, directory)]
+            self._run([*base_arguments(self.options), "delete", *chosen, "--", location], location)
 
     def _run(self, arguments: list[str], location: str) -> Result:
         result = run(arguments, timeout=self.options.transfer_timeout)
         _judge(result.rc, result.timed_out, result.stderr, location, self.options.transfer_timeout)
         return result
+
+
+def _list_of(names: list[str], directory: str) -> str:
+    """A file that names one object a line."""
+    path = os.path.join(directory, "names")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as handle:
+        handle.writelines(f"{name}\n" for name in names)
+    return path
+
+
+def _files_below(directory: str) -> dict[str, bytes]:
+    """Contents by relative name."""
+    found = {}
+    for folder, _names, files in os.walk(directory):
+        for file in files:
+            path = os.path.join(folder, file)
+            with open(path, "rb") as handle:
+                found[os.path.relpath(path, directory)] = handle.read()
+    return found
 
 
 def check(child: Child, location: str) -> None:

@@ -19,51 +19,18 @@ import os
 import re
 import secrets
 import shutil
+import typing as t
 
 from ..errors import GuardError, StoreError
 from ..system.files import fsync_path
 from ..system.process import Child
 from . import rclone
 from .rclone import NoDirectory
+from .transfers import Download, Upload
 
 
 class NotStored(StoreError):
     """The store answers, and has no such object."""
-
-
-class Upload:
-    """An object in the making: write to ``fd``, then `commit`. Left without a commit it is dropped."""
-
-    fd: int
-    # True: ``fd`` is the stored file itself, so that a program may write to it directly and
-    # what it wrote can be read back from it.
-    is_file = False
-
-    def __enter__(self) -> Upload:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        raise NotImplementedError
-
-    def commit(self) -> None:
-        """Make the object exist, or raise `StoreError`."""
-        raise NotImplementedError
-
-
-class Download:
-    """An object being read: read ``fd`` to its end, then `check`."""
-
-    fd: int
-
-    def __enter__(self) -> Download:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        raise NotImplementedError
-
-    def check(self) -> None:
-        """Raise `StoreError` where the end was not the object's end as far as the store knows."""
-        raise NotImplementedError
 
 
 class Store:
@@ -94,6 +61,14 @@ class Store:
         """The contents of all small objects called ``name`` anywhere below ``prefix``."""
         raise NotImplementedError
 
+    def read_several(self, names: t.Collection[str]) -> dict[str, bytes]:
+        """The contents of these small objects, by name; those that are not there are left out."""
+        raise NotImplementedError
+
+    def remove_several(self, names: t.Collection[str]) -> None:
+        """Remove these objects. One that is not there is no error."""
+        raise NotImplementedError
+
     def read(self, name: str, limit: int = 1 << 30) -> bytes:
         """A small object's content. Raises `NotStored`, or `StoreError` past ``limit`` bytes."""
         with self.download(name) as download:
@@ -114,8 +89,8 @@ class Store:
         """Return when all objects made so far would survive a power cut."""
         raise NotImplementedError
 
-    def write(self, name: str, data: bytes) -> None:
-        """Store a small object, let it and all before it settle, and read it back."""
+    def put(self, name: str, data: bytes) -> None:
+        """Store a small object. Whether it is there, and stays, is for the caller to find out."""
         with self.upload(name) as upload:
             try:
                 write_all(upload.fd, data)
@@ -126,6 +101,10 @@ class Store:
                 raise StoreError(what, "an object that can be written", error.strerror or str(error)) from error
             else:
                 upload.commit()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a small object, let it and all before it settle, and read it back."""
+        self.put(name, data)
         self.settle()
         if self.read(name) != data:
             raise StoreError(self.full_name(name), f"the {len(data)} bytes just written", "something else read back")
@@ -142,6 +121,16 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
         view = view[os.write(fd, view) :]
 
 
+def plain_names(names: t.Iterable[str]) -> list[str]:
+    """``names``, if each can be nothing but an object of this repository: in a list of names a line break makes
+    two of one, and some come from documents that anybody may have written."""
+    for name in names:
+        if not _NAME.match(name) or any(component in ("", ".", "..") for component in name.split("/")):
+            raise StoreError(f"object {name!r:.120}", "a name that a repository has", "another")
+    return list(names)
+
+
+_NAME = re.compile(r"\A[A-Za-z0-9._/-]{1,1024}\Z")
 _REMOTE = re.compile(r"\A[\w.+@][\w.+@ -]*:")
 
 
@@ -219,6 +208,7 @@ class DirectoryStore(Store):
                 shutil.rmtree(path)
             except OSError as error:
                 raise StoreError(path, "a directory that can be removed", error.strerror or str(error)) from error
+        self._forget(lambda stored: stored.startswith(f"{path}/"))
 
     def read_many(self, prefix: str, name: str) -> dict[str, bytes]:
         found = {}
@@ -226,6 +216,28 @@ class DirectoryStore(Store):
             if path.rpartition("/")[2] == name:
                 found[path] = self.read(f"{prefix}/{path}")
         return found
+
+    def read_several(self, names: t.Collection[str]) -> dict[str, bytes]:
+        found = {}
+        for name in plain_names(names):
+            with contextlib.suppress(NotStored):
+                found[name] = self.read(name)
+        return found
+
+    def remove_several(self, names: t.Collection[str]) -> None:
+        for name in plain_names(names):
+            try:
+                os.unlink(self._path(name))
+            except OSError as error:
+                _unless_gone(error)
+        removed = {self._path(name) for name in names}
+        self._forget(lambda stored: stored in removed)
+
+    def _forget(self, removed: t.Callable[[str], bool]) -> None:
+        """What was made and removed again in one run (a source that changed meanwhile) need not settle."""
+        kept = [path for path in self._unsettled if not removed(path)]
+        self._unsettled.clear()
+        self._unsettled.extend(kept)
 
 
 def _unless_gone(error: OSError) -> None:
@@ -330,6 +342,17 @@ class RcloneStore(Store):
             return self.rclone.read_many(self.full_name(prefix), name)
         except NoDirectory:
             return {}
+
+    def read_several(self, names: t.Collection[str]) -> dict[str, bytes]:
+        try:
+            return self.rclone.read_several(self.location, plain_names(names)) if names else {}
+        except NoDirectory:
+            return {}
+
+    def remove_several(self, names: t.Collection[str]) -> None:
+        if names:
+            with contextlib.suppress(NoDirectory):
+                self.rclone.remove_several(self.location, plain_names(names))
 
 
 class _RcloneUpload(Upload):

@@ -44,6 +44,7 @@ def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
 def _write_through(temporary: str, path: str, data: bytes, mode: int) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "wb") as handle:
+        os.fchmod(fd, mode)  # whatever the umask
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())

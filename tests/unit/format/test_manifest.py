@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 import typing as t
 
 import pytest
@@ -30,6 +31,15 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.tree im
 
 SNAPSHOT = "000007-0123abcd"
 HASH = "ab" * 32
+CHAIN = {
+    "chain": "0123456789abcdef", "first": 5, "last": 9, "count": 5, "prev": HASH, "head": HASH, "breaks": 0,
+    "since": "2026-11-23T09:00:00.000000Z", "until": "2026-11-23T10:00:00.000000Z",
+}  # fmt: skip
+TABLE = {"name": f"records/20261123/{SNAPSHOT}.gpg", "day": "20261123", "size": 70, "sha256": HASH, "count": 7}
+RECORDS = {
+    "count": 7, "unchained": 2, "odd": 1, "hours": {"2026-11-23T09": 6, "": 1}, "chains": [CHAIN], "tables": [TABLE],
+    "not_scanned": ["torn.gz"],
+}  # fmt: skip
 
 
 def sample(**values: t.Any) -> Manifest:
@@ -39,7 +49,7 @@ def sample(**values: t.Any) -> Manifest:
         "key": {"provider": "file", "pgp_message": "x"}, "index": StoredPart("index.gpg", 40, HASH),
         "parts": [StoredPart("part-00000.zst.gpg", 90, HASH, 0, 200, "zstd"),
                   StoredPart("part-00001.gpg", 900, HASH, 200, 800)],
-        "files": 1, "content_bytes": 10, "host": "h", "records": None,
+        "files": 1, "content_bytes": 10, "host": "h", "records": RECORDS,
     }  # fmt: skip
     return Manifest(**{**known, **values})
 
@@ -51,13 +61,20 @@ def parsed(data: bytes) -> Manifest:
 def test_round_trip() -> None:
     again = parsed(sample().to_bytes())
     assert again.to_bytes() == sample().to_bytes()
-    assert (again.number, again.stored_bytes) == (7, 1030)
+    assert (again.number, again.stored_bytes) == (7, 1100)
 
 
 def places(raw: t.Any, path: tuple[t.Any, ...] = ()) -> list[tuple[t.Any, ...]]:
     """The path of every value in a JSON document."""
     items = list(raw.items()) if isinstance(raw, dict) else list(enumerate(raw)) if isinstance(raw, list) else []
     return [path, *(inner for key, value in items for inner in places(value, (*path, key)))]
+
+
+def has(holder: t.Any, key: t.Any) -> bool:
+    """Whether a JSON document still has this place, after other changes."""
+    if isinstance(holder, list):
+        return isinstance(key, int) and key < len(holder)
+    return isinstance(holder, dict) and key in holder
 
 
 JSON = st.recursive(
@@ -76,12 +93,12 @@ def test_any_change_is_refused_or_harmless(changes: list[tuple[tuple[t.Any, ...]
     for path, value, remove in changes:
         holder = raw
         for key in path[:-1]:
-            holder = holder[key] if isinstance(holder, dict) and key in holder else None
+            holder = holder[key] if has(holder, key) else None
         if not path:
             raw = copy.deepcopy(value)
         elif isinstance(holder, dict) and remove:
             holder.pop(path[-1], None)
-        elif isinstance(holder, dict):
+        elif isinstance(holder, dict) or has(holder, path[-1]):
             holder[path[-1]] = value
     check(json.dumps(raw).encode())
 
@@ -114,6 +131,35 @@ def check(data: bytes) -> None:
     else:
         assert found.base[:6] <= found.parent[:6] < "000007"
     assert parsed(found.to_bytes()).to_bytes() == found.to_bytes()
+    for table in found.tables:
+        assert re.fullmatch(rf"records/([0-9]{{8}}|undated)/{SNAPSHOT}(\.full)?\.gpg", table.name)
+    if found.records:
+        chained = sum(chain["count"] for chain in found.records["chains"])
+        assert found.records["count"] == chained + found.records["unchained"] == sum(found.records["hours"].values())
+
+
+def without(**changes: t.Any) -> bytes:
+    return sample(records={**RECORDS, **changes}).to_bytes()
+
+
+@pytest.mark.parametrize("data", [
+    without(count=8), without(unchained=-1), without(odd=True), without(hours={"2026-11-23T09": 8}),
+    without(hours={"2026-11-23": 7}), without(hours=[]), without(chains=[]), without(chains=[CHAIN, CHAIN]),
+    without(chains=[{**CHAIN, "last": 10}]), without(chains=[{**CHAIN, "first": 0}]),
+    without(chains=[{**CHAIN, "chain": "x"}]), without(chains=[{**CHAIN, "head": "x"}]),
+    without(chains=[{**CHAIN, "until": "never"}]), without(chains=[{**CHAIN, "first": 9, "last": 5}]),
+    without(tables=[]), without(tables=[{**TABLE, "count": 8}]), without(tables=[{**TABLE, "day": "20261124"}]),
+    without(tables=[{**TABLE, "name": "records/20261123/000008-0123abcd.gpg"}]),
+    without(tables=[{**TABLE, "name": f"records/20261123/{SNAPSHOT}.full.gpg"}]),
+    without(tables=[{**TABLE, "name": f"records/../logs/{SNAPSHOT}.gpg"}]),
+    without(tables=[{**TABLE, "name": TABLE["name"] + "\n"}]), without(tables=[{**TABLE, "sha256": "x"}]),
+    without(not_scanned=[1]), without(not_scanned="x"), sample(records=7).to_bytes(), sample(records=[]).to_bytes(),
+])  # fmt: skip
+def test_records_that_do_not_add_up_are_refused(data: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        parsed(data)
+    assert parsed(without(chains=[{**CHAIN, "last": 10, "breaks": 1}])).records
+    assert parsed(sample(records=None).to_bytes()).tables == []
 
 
 @pytest.mark.parametrize("data", [

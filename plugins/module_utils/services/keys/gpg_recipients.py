@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 import time
 import typing as t
 
@@ -68,6 +69,7 @@ class GpgRecipients(KeyProvider):
         self._private_key_passphrase = private_key_passphrase or None
         self._gpg_home = gpg_home
         self._private_key_imported = False
+        self._unwrapping = threading.Lock()  # one agent serves all, and it is ended when the first is done with it
         self._keys = _open_home(gpg, gpg.home)
         self.fingerprints = [f for path in public_key_files for f in self._import_public(path)]
 
@@ -113,12 +115,13 @@ class GpgRecipients(KeyProvider):
                 "none on this host",
                 "Set private_key_file or gpg_home, or restore on a host that has the key.",
             )
-        if self._gpg_home is not None:
-            with _agent_as_before(self._gpg_home):
-                result = self._decrypt(_open_home(self._gpg, self._gpg_home), message)
-        else:
-            self._import_private()
-            result = self._decrypt(self._keys, message)
+        with self._unwrapping:
+            if self._gpg_home is not None:
+                with _agent_as_before(self._gpg_home):
+                    result = self._decrypt(_open_home(self._gpg, self._gpg_home), message)
+            else:
+                self._import_private()
+                result = self._decrypt(self._keys, message)
         self._check_private_key(result, names)
         check_decryption(result.returncode, result.stderr, "data key")
         return unbound(bytes(result.data), context)

@@ -1,0 +1,52 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What holds for all roles: what is documented is what there is, under names of their own."""
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+import yaml
+
+from support.checkout import ROOT
+
+ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
+
+
+def load(role: str, path: str) -> dict[str, t.Any]:
+    text = pathlib.Path(ROOT / "roles" / role / path).read_text(encoding="utf-8")
+    return yaml.safe_load(text) or {}
+
+
+def options_of(role: str) -> dict[str, dict[str, t.Any]]:
+    return load(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+
+
+def test_roles_were_found() -> None:
+    assert "storage" in ROLES
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_documented_options_are_the_defaults(role: str) -> None:
+    defaults = load(role, "defaults/main.yml")
+    # A required option has no default to be set to.
+    documented = {name: option for name, option in options_of(role).items() if not option.get("required")}
+    assert sorted(documented) == sorted(defaults)
+    assert {name: option["default"] for name, option in documented.items()} == defaults
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_names_begin_with_the_role(role: str) -> None:
+    assert not [name for name in options_of(role) if not name.startswith(f"{role}_")]
+    for path in sorted((ROOT / "roles" / role / "vars").glob("*.yml")):
+        assert not [name for name in yaml.safe_load(path.read_text()) if not name.startswith(f"_{role}_")]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_readme_names_every_option(role: str) -> None:
+    readme = pathlib.Path(ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
+    assert not [name for name in options_of(role) if f"`{name}`" not in readme]
