@@ -66,7 +66,8 @@ class Demo:
         started = time.monotonic()
         self._prepare()
         processes.adopt_orphans()
-        with Seaweed(self.directory / "store") as server, self._open:
+        with self._open:
+            server = self._open.enter_context(Seaweed(self.directory / "store"))
             try:
                 found, rows, lines = self._steps(server)
             except BaseException:
@@ -121,7 +122,7 @@ class Demo:
 
         with screen.step("Start the audit gateway, and ask it"):
             guard.start()
-            self._ask(guard)
+            first = self._ask(guard)[0]
         with screen.step("Back up the three layers"):
             fulls = playbooks.run("backup")
             self._tell_backup(fulls)
@@ -163,7 +164,7 @@ class Demo:
             self._ask(guard)
             proof.expect_same(traced, proof.trace(asked["trace_id"]))
         with screen.step("Export all records of the gateway as evidence, and check it with Python alone"):
-            proof.export(asked["time"])
+            proof.export(first["time"])
             guard.stop()
 
         rows = [_row(layer, fulls, increments, verdicts, restored, disaster) for layer in LAYERS]

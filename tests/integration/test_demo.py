@@ -47,7 +47,12 @@ def test_demo_goes_through(tmp_path: pathlib.Path) -> None:
     start = next(number for number, line in enumerate(lines) if line.startswith("layer "))
     assert [line.split()[0] for line in lines[start + 2 : start + 5]] == ["model", "config", "logs"]
     assert all(" loaded " in line for line in lines[start + 2 : start + 5])
-    assert "Recovery point: 0 of 2,600 records lost, 0 there more than once." in lines
+    # 2,600 of the sample, and of the gateway the beginning of its chain and twice the four canaries.
+    assert "Recovery point: 0 of 2,609 records lost, 0 there more than once." in lines
+    assert done.stdout.count("1 part fetched") == 2
+    assert "      the same record as before the disaster, byte by byte" in lines
+    assert any(line.startswith("      13 records in ") for line in lines)
+    assert "      check.py: RESULT: the bundle is whole, and what its statement says" in lines
     assert lines[-1] == "Every byte, mode, owner, ACL and extended attribute came back."
     assert processes_of(directory) == []
     assert os.listdir(tmp_path) == ["demo"]

@@ -99,7 +99,7 @@ def test_queue_is_bounded(tmp_path: Path, upstream: FakeUpstream) -> None:
             wait_for(lambda: bool(upstream.questions))
             second = pool.submit(gateway.audit, "a")
             wait_for(lambda: gateway.get("/health").json["counters"]["waiting"] == 1)
-            refused = [pool.submit(gateway.audit, "a").result() for _ in range(3)]
+            refused = [pool.submit(gateway.audit, "a").result() for _attempt in range(3)]
             upstream.act = None
             assert [answer.code for answer in refused] == ["overloaded"] * 3
             assert all(answer.status == 503 and answer.headers["retry-after"] == "1" for answer in refused)
@@ -111,7 +111,7 @@ def test_queue_is_bounded(tmp_path: Path, upstream: FakeUpstream) -> None:
 
 
 def chunks(size: int, pieces: int) -> t.Iterator[bytes]:
-    for _ in range(pieces):
+    for _number in range(pieces):
         yield b"a" * size
 
 

@@ -68,7 +68,7 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
     writer = place.writer()
     place.close()
     assert writer.reports == [] or "damaged record" in writer.reports[0]
-    (entries,) = chains_of(place.logs).values()  # complete, unbroken, every line whole
+    (entries,) = list(chains_of(place.logs).values())  # complete, unbroken, every line whole
     found = [entry.record.trace_id for entry in entries]
     assert len(told) > ROUNDS
     assert set(told) <= set(found)

@@ -46,7 +46,7 @@ def small_disk(tmp_path: Path) -> t.Iterator[Path]:
 def test_full_disk_refuses_audits_and_recovers(tmp_path: Path, upstream: FakeUpstream, small_disk: Path) -> None:
     with GatewayProcess(tmp_path, upstream.url) as gateway:
         acknowledged = []
-        for _ in range(30):
+        for _number in range(30):
             answer = gateway.audit("a" * 100_000)
             if answer.status != 200:
                 break
@@ -113,7 +113,7 @@ class Crowd:
         self.acknowledged: list[str] = []
         self.unexpected: list[t.Any] = []
         self._pool = concurrent.futures.ThreadPoolExecutor(clients)
-        self._done = [self._pool.submit(self._ask) for _ in range(clients)]
+        self._done = [self._pool.submit(self._ask) for _number in range(clients)]
 
     def _ask(self) -> None:
         connection = self._gateway.connect()
@@ -161,7 +161,7 @@ def test_rotation_under_load_loses_nothing(tmp_path: Path, upstream: FakeUpstrea
 def test_kill_loses_no_acknowledged_record(tmp_path: Path, upstream: FakeUpstream) -> None:
     gateway = GatewayProcess(tmp_path, upstream.url)
     acknowledged: list[str] = []
-    for _ in range(3):
+    for _number in range(3):
         with gateway:
             crowd = Crowd(gateway)
             wait_for(lambda: len(crowd.acknowledged) > 30)  # noqa: B023 - called at once

@@ -39,12 +39,12 @@ class Guard:
     def start(self) -> None:
         """Engine and gateway. The log directory must be there, or is made where nothing was ever written."""
         self.place.mkdir(exist_ok=True)
-        url = self._open.enter_context(self._upstream())
+        url, model = self._open.enter_context(self._upstream())
         settings = {
             "directory": str(self.logs), "state_directory": str(self.place / "state"),
             "archive_ledger": str(self.ledger),
         }  # fmt: skip
-        gateway = GatewayProcess(self.place, url, log=settings, upstream={"answer_seconds": 60.0})
+        gateway = GatewayProcess(self.place, url, log=settings, upstream={"model": model, "answer_seconds": 60.0})
         self.logs.mkdir(exist_ok=True)
         self._gateway = self._open.enter_context(gateway)
         self._open.callback(gateway.stop)  # first, so that it ends well; a kill follows only where it does not
@@ -87,10 +87,11 @@ class Guard:
         return self._gateway
 
     @contextlib.contextmanager
-    def _upstream(self) -> t.Iterator[str]:
+    def _upstream(self) -> t.Iterator[tuple[str, str]]:
+        """Its address, and the model's name there."""
         if self._has_engine:
             with ModelEngine(ENGINE_NAME, self.place / "engine.log") as engine:
-                yield engine.url
+                yield engine.url, str(engine.model)
             return
         answers = {
             canary["text"]: completion(
@@ -100,4 +101,4 @@ class Guard:
         }
         with FakeUpstream() as upstream:
             upstream.act = lambda handler, body: handler.send_body(200, answers[body["messages"][-1]["content"]])
-            yield upstream.url
+            yield upstream.url, "stand-in"

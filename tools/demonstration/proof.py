@@ -60,8 +60,8 @@ class Proof:
             guardops_export_key=str(self._signing_key()),
         ).values()
         self._screen.say(f"{result['records']} records in {bundle}, signed by {result['signed_by']}")
-        for finding in result["findings"]:
-            self._screen.say(f"{finding['kind']}: {finding['why']}")
+        for text in dict.fromkeys(f"{finding['kind']}: {finding['why']}" for finding in result["findings"]):
+            self._screen.say(text)
         checked = subprocess.run(
             [sys.executable, "-I", "-S", str(bundle / "check.py")],
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,

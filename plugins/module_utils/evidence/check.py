@@ -36,6 +36,11 @@ LONGEST_LINE = 64 * 1024 * 1024
 MOST_TOLD = 50
 
 
+def say(text: str) -> None:
+    """A line for whoever runs this."""
+    sys.stdout.write(text + "\n")
+
+
 class Chain:
     """How far one chain was read."""
 
@@ -71,7 +76,7 @@ class Check:
         """Something is not as it should be."""
         self.failures.append(text)
         if len(self.failures) <= MOST_TOLD:
-            print("FAILED: " + text)
+            say("FAILED: " + text)
 
     def run(self) -> bool:
         """Whether all is well."""
@@ -83,14 +88,14 @@ class Check:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             self.fail(f"the bundle cannot be read as one: {type(error).__name__}: {error}")
         if len(self.failures) > MOST_TOLD:
-            print(f"FAILED: ... and {len(self.failures) - MOST_TOLD} more")
+            say(f"FAILED: ... and {len(self.failures) - MOST_TOLD} more")
         for text in self.not_checked:
-            print("not checked: " + text)
+            say("not checked: " + text)
         return not self.failures
 
     def _run(self, statement: t.Any) -> None:
         window = statement["window"]
-        print("instance {}, {} to {}".format(statement["instance"], window["start"], window["end"]))
+        say("instance {}, {} to {}".format(statement["instance"], window["start"], window["end"]))
         self.check_signature(statement)
         self.check_files(statement["files"])
         for anchor in statement["anchors"]:
@@ -101,9 +106,9 @@ class Check:
         self.check_chains(statement)
         self.check_counts(statement)
         self.check_findings(statement)
-        print(f"{self.records} records read, {self.unchained} of them without a chain")
+        say(f"{self.records} records read, {self.unchained} of them without a chain")
         for text in statement["not_proven"]:
-            print("the statement does not prove: " + text)
+            say("the statement does not prove: " + text)
 
     # -- the files
 
@@ -173,7 +178,7 @@ class Check:
         lines = [line.split(" ") for line in done.stdout.decode("utf-8", "replace").splitlines()]
         valid = [line for line in lines if line[:2] == ["[GNUPG:]", "VALIDSIG"]]
         if done.returncode == 0 and len(valid) == 1 and signed_by in (valid[0][2], valid[0][-1]):
-            print(f"the signature of {signed_by} is good")
+            say(f"the signature of {signed_by} is good")
         else:
             self.fail("the signature of the statement is not good")
 
@@ -311,13 +316,13 @@ def main(arguments: t.List[str]) -> int:  # noqa: UP006 - Python 3.6 cannot say 
         signer = "".join(arguments[place + 1 : place + 2])
         del arguments[place : place + 2]
     if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        print(__doc__)
+        say(__doc__ or "")
         return 2
     directory = arguments[0] if arguments else os.path.dirname(os.path.abspath(__file__))
     right = Check(directory, signer).run()
-    print("RESULT: " + ("the bundle is whole, and what its statement says" if right else "NOT all is right, see above"))
+    say("RESULT: " + ("the bundle is whole, and what its statement says" if right else "NOT all is right, see above"))
     return 0 if right else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

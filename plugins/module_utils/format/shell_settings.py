@@ -58,13 +58,12 @@ def set_settings(script: bytes, settings: t.Mapping[str, str]) -> tuple[bytes, l
     missing: list[str] = []
     for name, value in settings.items():
         wanted = assignment(name, value)
-        positions = [number for number, line in enumerate(lines) if _pattern(name).match(line.rstrip(b"\r\n"))]
+        found = [(number, _pattern(name).match(line.rstrip(b"\r\n"))) for number, line in enumerate(lines)]
+        positions = [(number, match) for number, match in found if match]
         if not positions:
             missing.append(name)
-        for number in positions:
-            old = lines[number].rstrip(b"\r\n")
-            match = _pattern(name).match(old)
-            assert match  # noqa: S101 - it matched a moment ago; for the type checker
+        for number, match in positions:
+            old = match.string
             new = match["lead"] + wanted + _comment(match["value"])
             if new != old:
                 lines[number] = new + lines[number][len(old) :]

@@ -90,7 +90,7 @@ class Record:
             shell_settings.Change(None if old is None else os.fsencode(old), os.fsencode(new))
             for old, new in data["lines"]
         ]
-        self.directories = [(old, new) for old, new in data["directories"]]
+        self.directories = list(map(tuple, data["directories"]))
         self.attributes = {name: (uid, gid, mode) for name, (uid, gid, mode) in data["attributes"].items()}
         self.there_before = set(data["there_before"])
 

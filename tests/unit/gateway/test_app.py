@@ -178,7 +178,7 @@ def test_forwarded_addresses_only_from_trusted_proxies(gateway: Place, trusted: 
 
 def test_records_say_where_they_are_archived(gateway: Place, tmp_path: Path) -> None:
     with gateway.client() as client:
-        first, second = (client.post("/api/audit", json={"text": "a"}).json()["trace_id"] for _ in range(2))
+        first, second = (client.post("/api/audit", json={"text": "a"}).json()["trace_id"] for _number in range(2))
         record = client.get(f"/api/audit/{first}").json()["record"]
         status = "archived_to_oss_20261123_0923"
         entry = {"chain": record["chain"], "first": 1, "last": record["seq"], "snapshot": "s", "status": status}
@@ -236,7 +236,7 @@ def test_health_asks_the_probe_text_where_one_is_set(gateway: Place) -> None:
 def test_health_believes_failed_audits_more_than_the_health_path(gateway: Place) -> None:
     gateway.upstream.reply = completion("?")
     with gateway.client() as client:
-        for _ in range(5):
+        for _number in range(5):
             client.post("/api/audit", json={"text": "a"})
         health = client.get("/health")
     assert health.status_code == 503

@@ -199,7 +199,7 @@ def test_limiter_gives_up_and_survives_cancelled_waiters() -> None:
                     pytest.fail("there was no place")
         waiting = Limiter(places=1, queue=5, patience=20)
         async with waiting.place():
-            early, late = (asyncio.create_task(enter(waiting)) for _ in range(2))
+            early, late = (asyncio.create_task(enter(waiting)) for _number in range(2))
             await asyncio.sleep(0)
             early.cancel()
             await asyncio.sleep(0)
@@ -208,7 +208,7 @@ def test_limiter_gives_up_and_survives_cancelled_waiters() -> None:
             await early
         # Cancelled in the very moment in which its turn comes: the place goes on to the next.
         async with waiting.place():
-            early, late = (asyncio.create_task(enter(waiting)) for _ in range(2))
+            early, late = (asyncio.create_task(enter(waiting)) for _number in range(2))
             await asyncio.sleep(0)
         early.cancel()
         await late

@@ -223,7 +223,7 @@ def _typed(name: str, value: t.Any, default: t.Any) -> t.Any:
     wanted: type = str if default is None else type(default)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if type(value) is not wanted:  # a bool is an int to isinstance
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):  # a bool is an int, too
         raise ConfigError(f"{name}: expected {_TYPES[wanted]}")
     return value
 
