@@ -25,15 +25,15 @@ import uvloop
 _BODY = json.dumps(
     {"text": "How do I reset the password of my account? " * 5, "response": "Open the settings. " * 5}
 ).encode()
-_CONNECTIONS = 500
+_CONNECTIONS = 100
 _LENGTH = b"content-length:"
 
 
 class Caller(asyncio.Protocol):
     """One connection; tells its ``done`` when an answer is there."""
 
-    def __init__(self, request: bytes, done: t.Callable[[Caller, bool], None]):
-        self._request, self._done = request, done
+    def __init__(self, request: bytes, done: t.Callable[[Caller, bool], None], lost: t.Callable[[float], None]):
+        self._request, self._done, self._lost = request, done, lost
         self._pending = b""
         self.due = 0.0
 
@@ -56,8 +56,7 @@ class Caller(asyncio.Protocol):
         self._done(self, head.startswith(b"HTTP/1.1 200") and b'"verdict":"safe"' in body)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.due:
-            self._done(self, False)
+        self._lost(self.due)
 
 
 class Load:
@@ -66,9 +65,10 @@ class Load:
     def __init__(self, port: int):
         self.port = port
         self.times: list[float] = []
-        self.good = self.bad = 0
+        self.good = self.bad = self.again = 0
         self._wanted = -1
         self._complete = asyncio.Event()
+        self._tasks: set[asyncio.Future[None]] = set()
         self.idle: deque[Caller] = deque()
         self.late: deque[float] = deque()  # due, and no connection is free
         head = f"POST /api/audit HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
@@ -79,9 +79,19 @@ class Load:
         loop = asyncio.get_running_loop()
         for _number in range(count):
             _transport, caller = await loop.create_connection(
-                lambda: Caller(self._request, self._done), "127.0.0.1", self.port
+                lambda: Caller(self._request, self._done, self._replace), "127.0.0.1", self.port
             )
-            self.idle.append(caller)
+            self._next_late(caller)
+
+    def _replace(self, due: float) -> None:
+        """The server closes connections that were idle for some seconds: a client opens another one, and asks again
+        what it had just sent into the closed one."""
+        if due:
+            self.again += 1
+            self.late.append(due)
+        task = asyncio.ensure_future(self.connect(1))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _done(self, caller: Caller, good: bool) -> None:
         self.times.append(time.perf_counter() - caller.due)
@@ -105,10 +115,12 @@ class Load:
             await self._complete.wait()
 
     def ask(self, due: float) -> None:
-        if self.idle:
-            self.idle.pop().ask(due)
-        else:
-            self.late.append(due)
+        while self.idle:
+            caller = self.idle.pop()
+            if not caller.transport.is_closing():
+                caller.ask(due)
+                return
+        self.late.append(due)
 
     def result(self, seconds: float) -> dict[str, t.Any]:
         times = sorted(self.times)
@@ -117,7 +129,7 @@ class Load:
             return round(times[min(len(times) - 1, int(len(times) * share))] * 1000, 3)
 
         return {
-            "good": self.good, "bad": self.bad, "seconds": round(seconds, 3), "rate": round(self.good / seconds, 1),
+            "good": self.good, "bad": self.bad, "again": self.again, "seconds": round(seconds, 3), "rate": round(self.good / seconds, 1),
             "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": at(1.0),
         }  # fmt: skip
 
