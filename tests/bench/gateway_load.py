@@ -129,7 +129,8 @@ class Load:
             return round(times[min(len(times) - 1, int(len(times) * share))] * 1000, 3)
 
         return {
-            "good": self.good, "bad": self.bad, "again": self.again, "seconds": round(seconds, 3), "rate": round(self.good / seconds, 1),
+            "good": self.good, "bad": self.bad, "again": self.again,
+            "seconds": round(seconds, 3), "rate": round(self.good / seconds, 1),
             "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": at(1.0),
         }  # fmt: skip
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -22,6 +23,7 @@ _KEY_LINE = re.compile(r"([A-Za-z0-9._-]{1,64}):([0-9a-fA-F]{64})")
 _LOOK_AGAIN = 1.0  # seconds between two looks at the key file
 
 
+@functools.lru_cache(maxsize=4096)  # the same proxies and clients, again and again
 def parse_address(text: str) -> Address | None:
     """An address as proxies write it, with or without brackets and port; IPv4 within IPv6 as IPv4."""
     text = text.strip()
