@@ -24,8 +24,9 @@ from .record import encode_fields
 _MOST_WAITING = 10_000
 _MOST_WAITING_BYTES = 64 * 1024 * 1024
 _BATCH_BYTES = 8 * 1024 * 1024
-# Each batch costs two changes of threads: at 1,000 audits a second one for each record took half a core.
-_PACE_SECONDS = 0.004
+# Each batch costs two changes of threads and an fdatasync. At 1,000 audits a second, gathering for 10 ms instead of 4
+# takes 0.90 ms of processor time for an audit instead of 0.96 (without a log: 0.77).
+_PACE_SECONDS = 0.010
 _LOOK_SECONDS = 5.0  # how often the state is saved and an idle log looked after
 _PROBE_SECONDS = 1.0
 _STALLED_SECONDS = 10.0
