@@ -166,7 +166,7 @@ def median(runs: list[dict[str, t.Any]], name: str) -> float:
 
 
 def report(found: dict[str, t.Any]) -> str:
-    """As a section of RESULTS.md."""
+    """As a section of AUDIT_RESULTS.md."""
     journal, none, disk = found["journal"], found["none"], found["disk"]
     added = round(median(journal, "p99") - median(none, "p99"), 2)
     lines = [
