@@ -27,25 +27,6 @@ def assignment(name: str, value: str) -> bytes:
     return f"{name}={quoted}".encode()
 
 
-def read_setting(script: bytes, name: str) -> str | None:
-    """What the script sets ``name`` to where that is a plain text, without variables; the last one wins."""
-    found = None
-    for line in script.splitlines():
-        match = _pattern(name).match(line)
-        if match:
-            found = match["value"]
-    if found is None:
-        return None
-    text = found.decode("utf-8", "surrogateescape")
-    if "$" in text or "`" in text:
-        return None
-    try:
-        words = shlex.split(text, comments=True)
-    except ValueError:  # a quote that ends on another line
-        return None
-    return words[0] if words else ""
-
-
 def set_settings(script: bytes, settings: t.Mapping[str, str]) -> tuple[bytes, list[Change]]:
     """The script with these settings, and what was changed.
 

@@ -60,9 +60,3 @@ def test_line_that_is_gone_is_told() -> None:
     assert shell_settings.undo_changes(b"LOG_DIR=/else\n", changes) == (b"LOG_DIR=/else\n", [changes[0].after])
     # Written down, and stopped before it was written: all is as it was.
     assert shell_settings.undo_changes(SCRIPT.encode(), changes) == (SCRIPT.encode(), [])
-
-
-def test_reading() -> None:
-    assert shell_settings.read_setting(SCRIPT.encode(), "LOG_DIR") == "/root/logs/audit"
-    assert shell_settings.read_setting(SCRIPT.encode(), "MODEL_PATH") is None
-    assert shell_settings.read_setting(b'LOG_DIR="$HOME/logs"', "LOG_DIR") is None
