@@ -16,6 +16,7 @@ A tier that cannot run says why. With CI=true in the environment that is a failu
 
 from __future__ import annotations
 
+import concurrent.futures
 import glob
 import os
 import subprocess
@@ -49,14 +50,15 @@ class Tier(t.NamedTuple):
     takes_arguments: bool = False
 
 
-def command(*argv: str) -> int:
-    """Run a program in the checkout with what it prints going straight to the terminal."""
+def command(*argv: str, log: t.IO[bytes] | None = None) -> int:
+    """Run a program in the checkout; what it prints goes straight to the terminal, or to ``log``."""
     environment = dict(
         os.environ,
         PATH=BIN + os.pathsep + os.environ["PATH"],
         ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),  # ansible-lint checks the playbooks' syntax, which needs the modules
     )
-    return subprocess.run(argv, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL).returncode
+    output = {} if log is None else {"stdout": log, "stderr": subprocess.STDOUT}
+    return subprocess.run(argv, cwd=ROOT, env=environment, check=False, stdin=subprocess.DEVNULL, **output).returncode
 
 
 def by_exit_code(rc: int) -> Result:
@@ -123,27 +125,38 @@ def engines(arguments: list[str]) -> Result:
 
 
 def molecule(arguments: list[str]) -> Result:
-    """The scenarios one after the other, all or the named ones; each on real systemd hosts."""
+    """The scenarios, all or the named ones; each on real systemd hosts of its own, two scenarios at a time."""
     rc = command("tools/testbed", "prepare")
     if rc:
         why = "this machine cannot have the hosts" if rc == PROGRAMS_MISSING else "tools/testbed failed"
         return Result("not run", f"{why}, see above")
     command("tools/testbed", "clean")
-    found = sorted(
-        os.path.dirname(path) for path in glob.glob("*/molecule.yml", root_dir=os.path.join(ROOT, "molecule"))
-    )
+    found = (os.path.dirname(path) for path in glob.glob("*/molecule.yml", root_dir=os.path.join(ROOT, "molecule")))
+    # The long one first, so that it does not run alone at the end.
+    names = arguments or sorted(found, key=lambda name: (name != "recovery", name))
     os.environ.setdefault("NO_COLOR", "1")
-    failed = []
-    times = []
-    for name in arguments or found:
-        started = time.monotonic()
-        if command("tools/testbed", "exec", "molecule", "test", "--scenario-name", name):
-            failed.append(name)
-        times.append(f"{name} {time.monotonic() - started:.0f} s")
+    os.makedirs(REPORTS, exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(max_workers=min(2, len(names))) as pool:
+        results = list(pool.map(scenario, names))
     command("tools/testbed", "clean")  # what a scenario that failed on its way left
-    verdict = Result("FAILED", f"failed: {', '.join(failed)}") if failed else Result("passed", ", ".join(times))
-    number = len(arguments or found)
-    return verdict._replace(counts={"passed": number - len(failed), "failed": len(failed)})
+    failed = [name for name, (rc, _seconds) in zip(names, results) if rc]
+    times = ", ".join(f"{name} {seconds:.0f} s" for name, (_rc, seconds) in zip(names, results))
+    verdict = Result("FAILED", f"failed: {', '.join(failed)}") if failed else Result("passed", times)
+    return verdict._replace(counts={"passed": len(names) - len(failed), "failed": len(failed)})
+
+
+def scenario(name: str) -> tuple[int, float]:
+    """One scenario: its exit code and seconds. Several run at once, so what it says is printed when it has ended."""
+    print(f"scenario {name} ...", flush=True)
+    started = time.monotonic()
+    path = os.path.join(REPORTS, f"molecule-{name}.log")
+    with open(path, "w+b") as log:
+        rc = command("tools/testbed", "exec", "molecule", "test", "--scenario-name", name, log=log)
+        log.seek(0)
+        text = log.read().decode(errors="replace")
+    seconds = time.monotonic() - started
+    print(f"\n--- scenario {name}: exit code {rc} after {seconds:.0f} s\n{text}", flush=True)
+    return rc, seconds
 
 
 def read_counts(report: str) -> dict[str, int]:
