@@ -23,8 +23,11 @@ HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 LEVELS: dict[str, tuple[str, ...]] = {
     "runtime": (),
     "gateway": (),
-    "demo": ("runtime", "gateway"),
-    "test": ("runtime", "gateway", "demo"),
+    "host": ("runtime",),
+    "loading": (),
+    "alerts": (),
+    "demo": ("runtime", "gateway", "host", "loading"),
+    "test": ("runtime", "gateway", "host", "loading", "alerts", "demo"),
     "engine-transformers": (),
     "engine-vllm": (),
 }

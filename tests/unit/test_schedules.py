@@ -1,0 +1,77 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""AWX's schedules and the hosts' timers are the same ones, and docs/schedules.md names them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pathlib
+import re
+import typing as t
+
+import pytest
+import yaml
+
+from support.checkout import ROOT
+
+SAME = {
+    "logs every hour": "backup_logs_schedule",
+    "config every hour": "backup_config_schedule",
+    "logs in full every day": "backup_logs_full_schedule",
+    "patrol every day": "patrol_schedules",
+    "quick verification every day": "backup_verify_schedule",
+    "full verification every Friday": "backup_verify_full_schedule",
+}
+DAYS = {"FR": "Fri"}
+
+
+def load(path: str) -> dict[str, t.Any]:
+    return t.cast("dict[str, t.Any]", yaml.safe_load(pathlib.Path(ROOT / path).read_text(encoding="utf-8")))
+
+
+SCHEDULES = {schedule["name"]: schedule for schedule in load("roles/awx/vars/main.yml")["_awx_schedules"]}
+
+
+def as_calendar(schedule: dict[str, t.Any]) -> str:
+    """The rule in the words of systemd's OnCalendar."""
+    rule = dict(part.split("=") for part in schedule["rule"].split(";"))
+    assert rule["INTERVAL"] == "1"
+    if rule["FREQ"] == "HOURLY":
+        return "hourly"
+    time = schedule["first"].partition("T")[2]
+    day = f"{DAYS[rule['BYDAY']]} " if rule["FREQ"] == "WEEKLY" else ""
+    return f"{day}*-*-* {time[:2]}:{time[2:4]}:{time[4:]}"
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_awx_and_the_timers_agree(name: str) -> None:
+    variable = SAME[name]
+    timer = load(f"roles/{variable.partition('_')[0]}/defaults/main.yml")[variable]
+    assert [as_calendar(SCHEDULES[name])] == (timer if isinstance(timer, list) else [timer])
+
+
+def test_the_first_date_fits_the_rule() -> None:
+    """AWX shows it as the first run."""
+    for schedule in SCHEDULES.values():
+        first = dt.datetime.strptime(schedule["first"], "%Y%m%dT%H%M%S").replace(tzinfo=dt.timezone.utc)
+        if found := re.search(r"BYDAY=(\w\w)", schedule["rule"]):
+            assert first.strftime("%a")[:2].upper() == found[1]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_the_document_names_it(schedule: dict[str, t.Any]) -> None:
+    table = (ROOT / "docs" / "schedules.md").read_text(encoding="utf-8")
+    assert f"`{schedule['name']}` → `{schedule['runs']}`" in table
+
+
+def test_the_document_has_the_timers_variables() -> None:
+    table = (ROOT / "docs" / "schedules.md").read_text(encoding="utf-8")
+    assert [name for name in SAME.values() if f"`{name}`" not in table] == []
+
+
+def test_the_document_makes_a_playbook_for_each_of_ours() -> None:
+    text = (ROOT / "docs" / "schedules.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"for name in ([\w ]+); do", text)
+    assert sorted(listed.split()) == sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
