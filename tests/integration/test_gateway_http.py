@@ -280,20 +280,25 @@ def test_check_reads_all_files_that_are_named(tmp_path: Path) -> None:
             check({**good, **change})
 
 
+@pytest.mark.parametrize("by_name", [True, False])
 @pytest.mark.parametrize(("model", "rc"), [("8b", 0), ("", 2)])
-def test_check_on_the_command_line(tmp_path: Path, model: str, rc: int) -> None:
+def test_check_on_the_command_line(tmp_path: Path, model: str, rc: int, by_name: bool) -> None:
     gateway = GatewayProcess(tmp_path, "http://127.0.0.1:1", model=model)
     gateway.config_file.write_text(json.dumps(gateway.settings), encoding="utf-8")
-    found = subprocess.run(
-        [sys.executable, "-m", "qwen3guard_gateway", "--config", str(gateway.config_file), "--check"],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with gateway.config_file.open("rb") as config_file:
+        named = str(gateway.config_file) if by_name else "-"
+        found = subprocess.run(
+            [sys.executable, "-m", "qwen3guard_gateway", "--check", "--config", named],
+            env={**os.environ, "PYTHONPATH": str(PACKAGE)},
+            stdin=subprocess.DEVNULL if by_name else config_file,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert found.returncode == rc
     if rc:
-        assert found.stderr.startswith(f"qwen3guard_gateway: {gateway.config_file}: model: ")
+        where = named if by_name else "standard input"
+        assert found.stderr.startswith(f"qwen3guard_gateway: {where}: model: ")
         assert "Traceback" not in found.stderr
     else:
-        assert found.stdout == f"{gateway.config_file}: fine\n"
+        assert found.stdout == f"{named}: fine\n"

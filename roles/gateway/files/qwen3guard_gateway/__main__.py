@@ -16,7 +16,7 @@ from .server import make_server, serve
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="qwen3guard_gateway", description="Audit gateway for Qwen3Guard-Gen.")
-    parser.add_argument("--config", required=True, metavar="FILE", help="the configuration, JSON")
+    parser.add_argument("--config", required=True, metavar="FILE", help="the configuration, JSON; -: standard input")
     parser.add_argument("--check", action="store_true", help="only say whether the configuration can be used")
     arguments = parser.parse_args()
     try:

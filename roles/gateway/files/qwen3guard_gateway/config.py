@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import sys
 import typing as t
 import urllib.parse
 
@@ -154,9 +155,12 @@ _PATHS = (
 
 
 def load(path: str) -> Config:
-    """Read and check a configuration file."""
+    """Read and check a configuration file; ``-`` is standard input, for one that this user may not open by its name."""
+    source: str | int = path
+    if path == "-":
+        source, path = sys.stdin.fileno(), "standard input"
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(source, encoding="utf-8") as file:
             given = json.load(file, object_pairs_hook=_no_duplicates)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
