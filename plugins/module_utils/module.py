@@ -26,7 +26,7 @@ from .operations.session import Progress, Session
 from .services import rclone
 from .services.gpg import Gpg
 from .services.keys.options import provider_from_options
-from .services.store import open_store
+from .services.store import Store, open_store
 
 REPOSITORY_ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "instance": {"type": "str", "required": True},
@@ -48,11 +48,8 @@ WORKERS_ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 }
 
 
-@contextlib.contextmanager
-def session_of(module: AnsibleModule, layer: str | None = None) -> t.Iterator[Session]:
-    """The session that the module's options describe."""
-    # What is known of 10,000 files lives to the end of the run: looking for garbage in it takes a third of the time.
-    gc.set_threshold(100_000)
+def stores_of(module: AnsibleModule, locations: t.Iterable[str]) -> list[Store]:
+    """Stores at these places, reached as the module's options say."""
     params = module.params
     for name in ("retries", "idle_timeout", "transfer_timeout"):
         if params[name] < 1:
@@ -64,7 +61,16 @@ def session_of(module: AnsibleModule, layer: str | None = None) -> t.Iterator[Se
         idle_timeout=params["idle_timeout"],
         transfer_timeout=params["transfer_timeout"],
     )
-    repository = Repository(open_store(params["repository"], options), params["instance"])
+    return [open_store(location, options) for location in locations]
+
+
+@contextlib.contextmanager
+def session_of(module: AnsibleModule, layer: str | None = None) -> t.Iterator[Session]:
+    """The session that the module's options describe."""
+    # What is known of 10,000 files lives to the end of the run: looking for garbage in it takes a third of the time.
+    gc.set_threshold(100_000)
+    params = module.params
+    repository = Repository(stores_of(module, [params["repository"]])[0], params["instance"])
     with Gpg(params["gpg_path"]) as gpg:
         yield Session(
             repository=repository,
@@ -134,13 +140,18 @@ def printable(value: t.Any) -> t.Any:
 
 def size_option(module: AnsibleModule, name: str, low: int, high: int) -> int:
     """An option that takes a size with a unit (256M), in bytes."""
-    text = str(module.params[name]).strip().upper().rstrip("B").rstrip("I")
+    return parse_size(name, module.params[name], low, high)
+
+
+def parse_size(name: str, given: t.Any, low: int, high: int) -> int:
+    """A size with a unit, in bytes; ``name`` is the option's."""
+    text = str(given).strip().upper().rstrip("B").rstrip("I")
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
         value = int(float(number) * unit)
     except ValueError as error:
-        raise GuardError(f"option {name}", "a size such as 256M", repr(module.params[name])) from error
+        raise GuardError(f"option {name}", "a size such as 256M", repr(given)) from error
     if not low <= value <= high:
         raise GuardError(f"option {name}", f"between {low} and {high} bytes", f"{value} bytes")
     return value

@@ -41,6 +41,11 @@ def snapshot_number(snapshot: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def is_object(name: str) -> bool:
+    """Whether a part or an index may have this name."""
+    return _OBJECT.match(name) is not None
+
+
 class StoredPart(t.NamedTuple):
     """One object of a snapshot. ``start`` and ``length`` are of the plain tar stream, in bytes."""
 

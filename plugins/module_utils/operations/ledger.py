@@ -61,6 +61,19 @@ def update(session: Session, path: str, before: str, taken: Manifest | None, ran
         )
 
 
+def forget(session: Session, path: str) -> None:
+    """Let the file speak of what is left after snapshots were removed.
+
+    A number whose first snapshot is gone is told with the next one that holds it.
+    """
+    remote = remote_of(session)
+    try:
+        after = _from_manifests(session, remote, _Ledger.load(path, remote))
+        write_atomically(path, after.to_bytes(), mode=0o644)
+    except GuardError as error:
+        session.warn(f"{path} still names snapshots that were removed: {error} The next run writes the file anew.")
+
+
 def remote_of(session: Session) -> str:
     """The remote's name for people."""
     location = session.repository.store.location
@@ -72,14 +85,21 @@ def ranges_of(runs: t.Iterable[dict[str, t.Any]]) -> list[Range]:
     return [(run["chain"], run["first"], run["last"]) for run in runs if run["chain"]]
 
 
-def _from_manifests(session: Session, remote: str) -> _Ledger:
-    """All that the repository holds. A chain with gaps is left out: its manifest does not say where they are."""
+def _from_manifests(session: Session, remote: str, known: _Ledger | None = None) -> _Ledger:
+    """All that the repository holds.
+
+    Of a chain with gaps only what ``known`` tells of the same snapshot: its manifest does not say where they are.
+    """
     ledger = _Ledger(remote)
+    told: dict[str, list[Range]] = {}
+    for entry in known.entries if known is not None else ():
+        told.setdefault(entry["snapshot"], []).append((entry["chain"], entry["first"], entry["last"]))
     for manifest in session.repository.manifests("logs").values():
         if isinstance(manifest, Manifest):
             chains = manifest.records["chains"] if manifest.records else []
             whole = [chain for chain in chains if chain["count"] >= chain["last"] - chain["first"] + 1]
-            ledger.add(manifest, [(chain["chain"], chain["first"], chain["last"]) for chain in whole])
+            ranges = [(chain["chain"], chain["first"], chain["last"]) for chain in whole]
+            ledger.add(manifest, [*ranges, *told.get(manifest.snapshot, [])])
     return ledger
 
 

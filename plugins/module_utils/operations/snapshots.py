@@ -26,7 +26,7 @@ from .part_io import with_retries
 from .session import Session
 
 LATEST, LATEST_VERIFIED = "latest", "latest_verified"
-_LEVELS_THAT_PROVE = ("restored", "loaded")
+LEVELS_THAT_PROVE = ("restored", "loaded")
 
 
 @dataclasses.dataclass(repr=False)  # a repr would show the passphrase
@@ -65,7 +65,7 @@ def choose(session: Session, wanted: str) -> Listed:
 def _latest_verified(session: Session, complete: list[Listed], where: str) -> Listed:
     verdicts = session.repository.all_verdicts(session.layer)
     for item in reversed(complete):
-        proven = [v for level, v in verdicts.get(item.snapshot, {}).items() if level in _LEVELS_THAT_PROVE]
+        proven = [v for level, v in verdicts.get(item.snapshot, {}).items() if level in LEVELS_THAT_PROVE]
         failed = any(not v.get("ok") for v in verdicts.get(item.snapshot, {}).values())
         if proven and not failed:
             return item

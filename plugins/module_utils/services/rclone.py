@@ -13,6 +13,7 @@ bucket that some stores then make); callers read the store back.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import typing as t
 from ..errors import GuardError, StoreError
 from ..system.files import scratch_directory
 from ..system.process import Child, Result, find_program, run
+from .transfers import Details
 
 # https://rclone.org/docs/#exit-code
 EXIT_CODES = {
@@ -40,6 +42,8 @@ EXIT_CODES = {
 
 _HINTS = (
     (r"didn't find section in config file", "The remote is not in rclone.conf."),
+    (r"restore first|InvalidObjectState|archived (?:object|blob)|BlobArchived",
+     "The object is in an archive class: have the store bring it back first, which takes hours (docs/retention.md)."),
     (r"NoSuchBucket|bucket does not exist|directory not found", "The bucket or directory does not exist."),
     (r"AccessDenied|403|Forbidden|permission denied", "Permission denied: check the remote's rights."),
     (r"InvalidAccessKeyId|SignatureDoesNotMatch|401", "The credentials are not accepted."),
@@ -88,6 +92,24 @@ def list_arguments(options: Options, location: str, recurse: bool) -> list[str]:
     return [*base_arguments(options), *flags, *(["--recursive"] if recurse else []), "--", location]
 
 
+def walk_arguments(options: Options, location: str, levels: t.Sequence[t.Collection[str] | None]) -> list[str]:
+    """Some directories and objects below, as JSON: a request for each directory, many at once."""
+    flags = ["lsjson", "--no-mimetype", "--no-modtime", "--recursive", "--max-depth", str(len(levels))]
+    # A directory is entered where a rule lets something below it in.
+    chosen = ""
+    for names in levels:
+        chosen += "/*" if names is None else f"/{{{','.join(sorted(names))}}}"
+        flags += ["--filter", f"+ {chosen}"]
+    flags += ["--filter", f"+ {chosen}/**", "--filter", "- *"]
+    return [*base_arguments(options), *flags, "--checkers", "64", "--", location]
+
+
+def details_arguments(options: Options, location: str) -> list[str]:
+    """The same with times and storage classes, as far as the listing itself has them."""
+    flags = ["lsjson", "--files-only", "--no-mimetype", "--use-server-modtime", "--recursive"]
+    return [*base_arguments(options), *flags, "--", location]
+
+
 def rcat_arguments(options: Options, location: str, is_s3: bool = False) -> list[str]:
     """stdin to an object. To S3 each chunk travels with its MD5, so that the store refuses a damaged one."""
     return [
@@ -108,9 +130,9 @@ def cat_arguments(options: Options, location: str) -> list[str]:
     return [*base_arguments(options), "cat", "--", location]
 
 
-def copy_arguments(options: Options, location: str, directory: str, chosen: list[str]) -> list[str]:
+def copy_arguments(options: Options, location: str, directory: str, chosen: list[str], at_once: int = 16) -> list[str]:
     """Small objects to files below a directory, many at once."""
-    flags = ["copy", "--transfers", "16", "--checkers", "16"]
+    flags = ["copy", "--transfers", str(at_once), "--checkers", str(at_once)]
     return [*base_arguments(options), *flags, *chosen, "--", location, directory]
 
 
@@ -123,14 +145,74 @@ class Rclone:
             raise GuardError(options.config, "rclone's configuration file", "no such file")
         self.options = options._replace(program=program)
         self._types: dict[str, bytes] = {}
+        self._features: dict[str, dict[str, t.Any]] = {}
 
     def listing(self, location: str, recurse: bool = True) -> dict[str, int]:
         """Sizes by name. Raises `NoDirectory` where there is none (not every store knows)."""
         result = self._run(list_arguments(self.options, location, recurse), location)
+        return {name: details.size for name, details in _parse_listing(result.stdout, location).items()}
+
+    def details(self, location: str) -> dict[str, Details]:
+        """All below, with times and storage classes. Raises `NoDirectory` where there is none."""
+        return _parse_listing(self._run(details_arguments(self.options, location), location).stdout, location)
+
+    def present(self, location: str, names: list[str]) -> dict[str, Details]:
+        """Those of these objects that are there; each costs a request, whatever else lies there."""
+        with scratch_directory(tempfile.gettempdir(), "guardops-objects-") as directory:
+            arguments = list_arguments(self.options, location, recurse=True)
+            chosen = ["--checkers", "16", "--files-from-raw", _list_of(names, directory)]
+            result = self._run([*arguments[:-2], *chosen, *arguments[-2:]], location)
+        return _parse_listing(result.stdout, location)
+
+    def feature(self, location: str, name: str) -> bool:
+        """Whether the kind of store has one of rclone's features; asked once, and without the network."""
+        remote = location.partition(":")[0]
+        if remote not in self._features:
+            result = self._run([*base_arguments(self.options), "backend", "features", "--", f"{remote}:"], location)
+            try:
+                self._features[remote] = json.loads(result.stdout)["Features"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(location, "the features of its kind of store", repr(result.stdout[:80])) from error
+        return bool(self._features[remote].get(name))
+
+    def set_tier(self, location: str, names: list[str], tier: str) -> None:
+        """Move objects to a storage class. rclone says nothing of those that it could not move: read back."""
+        with scratch_directory(tempfile.gettempdir(), "guardops-objects-") as directory:
+            chosen = ["--no-traverse", "--files-from-raw", _list_of(names, directory)]
+            self._run([*base_arguments(self.options), "settier", *chosen, "--", tier, location], location)
+
+    def remove_empty(self, location: str) -> None:
+        """Remove directories that hold nothing."""
+        self._run([*base_arguments(self.options), "rmdirs", "--leave-root", "--", location], location)
+
+    def versioning(self, location: str) -> str:
+        """What an S3 says of its bucket: ``Enabled``, ``Suspended``, ``Unversioned``; empty where it has no such."""
+        if not self._is_s3(location):
+            return ""
+        bucket = "/".join(location.split("/")[:1])
+        result = self._run([*base_arguments(self.options), "backend", "versioning", "--", bucket], location)
+        return result.stdout.decode("utf-8", "replace").strip().strip('"')
+
+    def settings(self, location: str) -> dict[str, str]:
+        """A remote's section of rclone.conf, secrets and all: for memory only."""
+        remote = location.partition(":")[0]
+        result = self._run([*base_arguments(self.options), "config", "dump"], location)
         try:
-            return {item["Path"]: item["Size"] for item in json.loads(result.stdout)}
+            found = json.loads(result.stdout)[remote]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(location, f"the remote {remote} in rclone's configuration", "none that can be read") from (
+                error if isinstance(error, KeyError) else None  # a JSON error would show what it could not parse
+            )
+        return {str(name): str(value) for name, value in found.items()}
+
+    def walk(self, location: str, levels: t.Sequence[t.Collection[str] | None]) -> list[str]:
+        """Names down to as many levels, those of directories with a slash. Raises `NoDirectory`."""
+        result = self._run(walk_arguments(self.options, location, levels), location)
+        try:
+            listed = [(str(item["Path"]), bool(item["IsDir"])) for item in json.loads(result.stdout)]
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(location, "a listing in JSON", repr(result.stdout[:80])) from error
+        return [f"{path}/" if is_directory else path for path, is_directory in listed if _wanted(path, levels)]
 
     def rcat(self, location: str) -> Child:
         """A child that stores what is written to its stdin."""
@@ -182,7 +264,9 @@ class Rclone:
         with scratch_directory(tempfile.gettempdir(), "guardops-objects-") as directory:
             target = os.path.join(directory, "found")
             chosen = ["--no-traverse", "--files-from-raw", _list_of(names, directory)]
-            self._run(copy_arguments(self.options, location, target, chosen), location)
+            # Each waits for the network most of its time: of thousands more can wait at once.
+            at_once = 64 if len(names) > 500 else 16
+            self._run(copy_arguments(self.options, location, target, chosen, at_once), location)
             return _files_below(target)
 
     def remove_several(self, location: str, names: list[str]) -> None:
@@ -195,6 +279,33 @@ class Rclone:
         result = run(arguments, timeout=self.options.transfer_timeout)
         _judge(result.rc, result.timed_out, result.stderr, location, self.options.transfer_timeout)
         return result
+
+
+def _wanted(path: str, levels: t.Sequence[t.Collection[str] | None]) -> bool:
+    """Whether each component of a name counts on its level."""
+    return all(names is None or name in names for name, names in zip(path.split("/"), levels))
+
+
+def _parse_listing(stdout: bytes, location: str) -> dict[str, Details]:
+    try:
+        return {
+            item["Path"]: Details(item["Size"], _seconds(item.get("ModTime", "")), item.get("Tier", ""))
+            for item in json.loads(stdout)
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(location, "a listing in JSON", repr(stdout[:80])) from error
+
+
+def _seconds(text: str) -> float | None:
+    """A time in rclone's JSON, which has nine digits of fraction, or none."""
+    match = _TIME.match(text)
+    if match is None:
+        return None
+    zone = "+00:00" if match[2] == "Z" else match[2]
+    return datetime.datetime.fromisoformat(match[1] + zone).timestamp()
+
+
+_TIME = re.compile(r"\A(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)\Z")
 
 
 def _list_of(names: list[str], directory: str) -> str:

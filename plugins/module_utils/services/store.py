@@ -17,20 +17,18 @@ import collections
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import typing as t
 
 from ..errors import GuardError, StoreError
 from ..system.files import fsync_path
-from ..system.process import Child
 from . import rclone
+from .file_transfers import FileDownload, FileUpload
 from .rclone import NoDirectory
-from .transfers import Download, Upload
+from .rclone_transfers import RcloneDownload, RcloneUpload
+from .transfers import Details, Download, NotStored, Upload
 
-
-class NotStored(StoreError):
-    """The store answers, and has no such object."""
+__all__ = ["DirectoryStore", "NotStored", "RcloneStore", "Store", "open_store", "plain_names", "write_all"]
 
 
 class Store:
@@ -40,6 +38,31 @@ class Store:
 
     def list(self, prefix: str) -> dict[str, int]:
         """Sizes in bytes of all objects below ``prefix``, by name relative to it; empty if there is none."""
+        raise NotImplementedError
+
+    def walk(self, prefix: str, levels: t.Sequence[t.Collection[str] | None]) -> t.Sequence[str]:
+        """Names of objects and directories (these with a slash at their end) below ``prefix``, relative to it.
+
+        One entry of ``levels`` for each level that is looked at: the names that count there, None for all. Nothing
+        else is entered, so that a look at many instances does not list all that they ever stored.
+        """
+        raise NotImplementedError
+
+    def details(self, prefix: str) -> dict[str, Details]:
+        """The same as `list`, with what else the store tells at no cost."""
+        raise NotImplementedError
+
+    def present(self, names: t.Collection[str]) -> set[str]:
+        """Those of these objects that are there."""
+        raise NotImplementedError
+
+    @property
+    def has_tiers(self) -> bool:
+        """Whether objects can be moved to another storage class."""
+        return False
+
+    def set_tier(self, names: t.Collection[str], tier: str) -> None:
+        """Move these objects to another storage class. Whether they are there then is for the caller to read back."""
         raise NotImplementedError
 
     def upload(self, name: str) -> Upload:
@@ -68,6 +91,9 @@ class Store:
     def remove_several(self, names: t.Collection[str]) -> None:
         """Remove these objects. One that is not there is no error."""
         raise NotImplementedError
+
+    def remove_empty(self, prefix: str) -> None:
+        """Remove directories that hold nothing below ``prefix``. Most object stores have no such thing."""
 
     def read(self, name: str, limit: int = 1 << 30) -> bytes:
         """A small object's content. Raises `NotStored`, or `StoreError` past ``limit`` bytes."""
@@ -157,22 +183,46 @@ class DirectoryStore(Store):
     def _path(self, name: str) -> str:
         return os.path.join(self.location, name)
 
-    def list(self, prefix: str) -> dict[str, int]:
+    def _has_to_exist(self) -> None:
         if not os.path.isdir(self.location):
             raise StoreError(
                 f"repository {self.location}", "a directory", "none", "Is it mounted? It is not made by itself."
             )
+
+    def list(self, prefix: str) -> dict[str, int]:
+        return {name: details.size for name, details in self.details(prefix).items()}
+
+    def details(self, prefix: str) -> dict[str, Details]:
+        self._has_to_exist()
         root = self._path(prefix)
-        sizes = {}
+        found = {}
         for directory, _names, files in os.walk(root, onerror=_unless_gone):
             for file in files:
                 if not file.startswith("."):  # one that is being written
                     path = os.path.join(directory, file)
                     try:
-                        sizes[os.path.relpath(path, root)] = os.stat(path).st_size
+                        status = os.stat(path)
+                        found[os.path.relpath(path, root)] = Details(status.st_size, status.st_mtime)
                     except OSError as error:
                         _unless_gone(error)
-        return sizes
+        return found
+
+    def present(self, names: t.Collection[str]) -> set[str]:
+        return {name for name in plain_names(names) if os.path.lexists(self._path(name))}
+
+    def walk(self, prefix: str, levels: t.Sequence[t.Collection[str] | None]) -> t.Sequence[str]:
+        self._has_to_exist()
+        found: list[str] = []
+        below = [""]
+        for wanted in levels:
+            entered = []
+            for directory in below:
+                for name, is_directory in _entries(self._path(f"{prefix}/{directory}".strip("/"))):
+                    if (wanted is None or name in wanted) and not name.startswith("."):
+                        found.append(f"{directory}{name}{'/' if is_directory else ''}")
+                        entered += [found[-1]] if is_directory else []
+            below = entered
+        return found
 
     def tidy(self, prefix: str) -> None:
         for directory, _names, files in os.walk(self._path(prefix), onerror=_unless_gone):
@@ -181,7 +231,7 @@ class DirectoryStore(Store):
                     os.unlink(os.path.join(directory, file))
 
     def upload(self, name: str) -> Upload:
-        return _FileUpload(self._path(name), self.location, self._unsettled)
+        return FileUpload(self._path(name), self.location, self._unsettled)
 
     def settle(self) -> None:
         """The disk was told of each file when it was complete, so that little is left to wait for."""
@@ -199,7 +249,7 @@ class DirectoryStore(Store):
             raise StoreError(self.location, "a disk that keeps what it is given", str(error)) from error
 
     def download(self, name: str) -> Download:
-        return _FileDownload(self._path(name))
+        return FileDownload(self._path(name))
 
     def remove(self, prefix: str) -> None:
         path = self._path(prefix)
@@ -233,6 +283,11 @@ class DirectoryStore(Store):
         removed = {self._path(name) for name in names}
         self._forget(lambda stored: stored in removed)
 
+    def remove_empty(self, prefix: str) -> None:
+        for directory, _names, _files in os.walk(self._path(prefix), topdown=False):
+            with contextlib.suppress(OSError):  # it holds something, or somebody else was faster
+                os.rmdir(directory)
+
     def _forget(self, removed: t.Callable[[str], bool]) -> None:
         """What was made and removed again in one run (a source that changed meanwhile) need not settle."""
         kept = [path for path in self._unsettled if not removed(path)]
@@ -240,57 +295,20 @@ class DirectoryStore(Store):
         self._unsettled.extend(kept)
 
 
+def _entries(path: str) -> list[tuple[str, bool]]:
+    """(name, whether it is a directory) of what a directory holds; nothing where it is gone."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError as error:
+        _unless_gone(error)
+        return []
+
+
 def _unless_gone(error: OSError) -> None:
     """What another run removes while we look is not there; what cannot be read must not look like nothing."""
     if not isinstance(error, FileNotFoundError):
         raise StoreError(str(error.filename), "a repository that can be read", error.strerror or str(error)) from error
-
-
-class _FileUpload(Upload):
-    is_file = True
-
-    def __init__(self, path: str, root: str, unsettled: collections.deque[str]):
-        self.path = path
-        self.unsettled = unsettled
-        directory, name = os.path.split(path)
-        self.temporary = os.path.join(directory, f".{name}.{secrets.token_hex(4)}.tmp")
-        if not os.path.isdir(root):
-            raise StoreError(f"repository {root}", "a directory", "none", "Is it mounted? It is not made by itself.")
-        try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            self.fd = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(path, "a file that can be written", error.strerror or str(error)) from error
-
-    def __exit__(self, *_exc: object) -> None:
-        os.close(self.fd)
-        with contextlib.suppress(FileNotFoundError):  # it was renamed
-            os.unlink(self.temporary)
-
-    def commit(self) -> None:
-        try:
-            # Starts to write to the disk and does not wait: the next part is made meanwhile.
-            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.rename(self.temporary, self.path)
-            self.unsettled.append(self.path)
-        except OSError as error:
-            raise StoreError(self.path, "a file that can be completed", error.strerror or str(error)) from error
-
-
-class _FileDownload(Download):
-    def __init__(self, path: str):
-        try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise NotStored(path, "an object", "none of that name") from error
-        except OSError as error:
-            raise StoreError(path, "a file that can be read", error.strerror or str(error)) from error
-
-    def __exit__(self, *_exc: object) -> None:
-        os.close(self.fd)
-
-    def check(self) -> None:
-        return  # a file's end is its end
 
 
 class RcloneStore(Store):
@@ -315,6 +333,28 @@ class RcloneStore(Store):
             )  # fmt: skip
         return {}
 
+    def walk(self, prefix: str, levels: t.Sequence[t.Collection[str] | None]) -> t.Sequence[str]:
+        with contextlib.suppress(NoDirectory):
+            return self.rclone.walk(self.full_name(prefix), levels)
+        self.list(prefix)  # says so where there is no repository at all
+        return []
+
+    def details(self, prefix: str) -> dict[str, Details]:
+        with contextlib.suppress(NoDirectory):
+            return self.rclone.details(self.full_name(prefix))
+        return {name: Details(size) for name, size in self.list(prefix).items()}  # none, or it says what is wrong
+
+    def present(self, names: t.Collection[str]) -> set[str]:
+        return set(self.rclone.present(self.location, plain_names(names))) if names else set()
+
+    @property
+    def has_tiers(self) -> bool:
+        return self.rclone.feature(self.location, "SetTier")
+
+    def set_tier(self, names: t.Collection[str], tier: str) -> None:
+        if names:
+            self.rclone.set_tier(self.location, plain_names(names), tier)
+
     def _has_root(self) -> bool:
         try:
             self.rclone.listing(self.location, recurse=False)
@@ -326,10 +366,10 @@ class RcloneStore(Store):
         return  # what a remote has accepted is its own to keep
 
     def upload(self, name: str) -> Upload:
-        return _RcloneUpload(self.rclone.rcat(self.full_name(name)), self.full_name(name))
+        return RcloneUpload(self.rclone.rcat(self.full_name(name)), self.full_name(name))
 
     def download(self, name: str) -> Download:
-        return _RcloneDownload(self.rclone.cat(self.full_name(name)), self.full_name(name))
+        return RcloneDownload(self.rclone.cat(self.full_name(name)), self.full_name(name))
 
     def remove(self, prefix: str) -> None:
         self.rclone.purge(self.full_name(prefix))
@@ -354,31 +394,7 @@ class RcloneStore(Store):
             with contextlib.suppress(NoDirectory):
                 self.rclone.remove_several(self.location, plain_names(names))
 
-
-class _RcloneUpload(Upload):
-    def __init__(self, child: Child, name: str):
-        self.child = child
-        self.name = name
-        self.fd = child.stdin.fileno()
-
-    def __exit__(self, *exc: object) -> None:
-        # Killed before its stdin is closed: an end of input would complete a part that is not whole.
-        self.child.__exit__(*exc)
-
-    def commit(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # its exit code says why
-            self.child.stdin.close()
-        rclone.check(self.child, self.name)
-
-
-class _RcloneDownload(Download):
-    def __init__(self, child: Child, name: str):
-        self.child = child
-        self.name = name
-        self.fd = child.stdout.fileno()
-
-    def __exit__(self, *exc: object) -> None:
-        self.child.__exit__(*exc)
-
-    def check(self) -> None:
-        rclone.check(self.child, self.name)
+    def remove_empty(self, prefix: str) -> None:
+        if self.rclone.feature(self.location, "CanHaveEmptyDirectories"):
+            with contextlib.suppress(NoDirectory):
+                self.rclone.remove_empty(self.full_name(prefix))

@@ -9,6 +9,22 @@ Private to the collection: use the modules, not this file.
 
 from __future__ import annotations
 
+import typing as t
+
+from ..errors import StoreError
+
+
+class NotStored(StoreError):
+    """The store answers, and has no such object."""
+
+
+class Details(t.NamedTuple):
+    """What a listing tells of an object."""
+
+    size: int
+    modified: float | None = None  # seconds since 1970, by the store's clock; None where it does not say
+    tier: str = ""  # the storage class; empty: the usual one, or the store has none
+
 
 class Upload:
     """An object in the making: write to ``fd``, then `commit`. Left without a commit it is dropped."""

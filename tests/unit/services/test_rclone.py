@@ -32,7 +32,7 @@ OPTIONS = Options(retries=4, idle_timeout=7, config="/etc/rclone.conf")
 
 @pytest.mark.parametrize("arguments", [
     rclone.list_arguments(OPTIONS, "-r:x", True), rclone.rcat_arguments(OPTIONS, "-r:x"),
-    rclone.cat_arguments(OPTIONS, "-r:x"),
+    rclone.cat_arguments(OPTIONS, "-r:x"), rclone.details_arguments(OPTIONS, "-r:x"),
 ])  # fmt: skip
 def test_every_call_has_its_limits_as_flags(arguments: list[str]) -> None:
     """In rclone.conf they would be ignored."""
@@ -73,6 +73,8 @@ def test_exit_codes(tmp_path: Path, code: int) -> None:
     ("didn't find section in config file", "not in rclone.conf"), ("NoSuchBucket: x", "does not exist"),
     ("SignatureDoesNotMatch", "credentials"), ("no space left on device", "full"),
     ("dial tcp: connection refused", "does not answer"), ("something new", ""),
+    ('Object in GLACIER, restore first: bucket="b", key="k"', "archive class"),
+    ("InvalidObjectState: not valid for the object's storage class", "archive class"),
 ])  # fmt: skip
 def test_hints(tmp_path: Path, message: str, hint: str) -> None:
     with pytest.raises(StoreError) as caught:
@@ -160,3 +162,49 @@ def test_a_directory_that_is_not_mounted(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="Is it mounted"):
             call()
     assert not (tmp_path / "mount").exists()
+
+
+def a_listing(directory: Path, text: str) -> Rclone:
+    """An rclone that prints this."""
+    path = directory / "rclone"
+    path.write_text(f"#!{sys.executable}\nprint({text!r})\n")
+    path.chmod(0o700)
+    return Rclone(Options(program=str(path)))
+
+
+@pytest.mark.parametrize(("told", "seconds"), [
+    ("2026-11-23T13:25:36.000000000Z", 1795440336.0), ("2026-11-23T21:25:36.123456789+08:00", 1795440336.0),
+    ("2026-11-23T13:25:36Z", 1795440336.0), ("", None), ("soon", None),
+])  # fmt: skip
+def test_times_and_classes_of_a_listing(tmp_path: Path, told: str, seconds: float | None) -> None:
+    listing = a_listing(tmp_path, f'[{{"Path":"a/b","Size":5,"ModTime":"{told}","Tier":"GLACIER"}}]')
+    assert listing.details("r:x") == {"a/b": (5, seconds, "GLACIER")}
+
+
+def test_a_listing_that_makes_no_sense(tmp_path: Path) -> None:
+    for text in ("{}x", '[{"Path":"a"}]', "[3]"):
+        with pytest.raises(StoreError, match="a listing in JSON"):
+            a_listing(tmp_path, text).details("r:x")
+
+
+def test_settings_that_cannot_be_read_are_not_shown(tmp_path: Path) -> None:
+    for text in ('{"other": {"secret_access_key": "sesame"}}', '{"r": sesame'):
+        with pytest.raises(StoreError) as caught:
+            a_listing(tmp_path, text).settings("r:x")
+        assert "sesame" not in f"{caught.value!r}{caught.value.__cause__!r}"
+    assert a_listing(tmp_path, '{"r": {"type": "s3"}}').settings("r:x/y") == {"type": "s3"}
+
+
+def test_a_directory_tells_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_bytes(b"12345")
+    os.utime(tmp_path / "a" / "b", (7, 7))
+    (tmp_path / "a" / ".c.tmp").write_bytes(b"half")
+    (tmp_path / "empty" / "inside").mkdir(parents=True)
+    store = DirectoryStore(str(tmp_path))
+    assert store.details("") == {"a/b": (5, 7.0, "")}
+    assert store.list("a") == {"b": 5}
+    assert store.present(["a/b", "a/c", "x/y"]) == {"a/b"}
+    store.remove_empty("empty")
+    store.remove_empty("a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
