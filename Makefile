@@ -1,6 +1,6 @@
 # The work is done by small scripts under tools/; each can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-engines unit integration molecule sanity lint bench bench-trace bench-export bench-gateway build lock clean distclean
+.PHONY: help venv demo test test-engines unit integration molecule sanity lint bench bench-trace bench-export bench-gateway bench-patrol bench-recovery build lock clean distclean
 SIZE ?=
 
 help: ## this list
@@ -31,9 +31,17 @@ bench-trace: ## how long it takes to find one record among 0.3, 3 and 30 million
 	@tools/venv test
 	@.venv/bin/python tests/bench/bench_trace.py
 
+bench-patrol: ## how long a patrol of 1,000 instances takes, in a directory and in a local S3
+	@tools/venv test
+	@.venv/bin/python tests/bench/bench_patrol.py
+
 bench-gateway: ## what a durable audit record costs: the gateway with its log and without
 	@tools/venv test
 	@.venv/bin/python tests/bench/bench_gateway.py
+
+bench-recovery: ## a recovery's bytes against its 300 s, with 16 GB of weights; SIZE=4G for less
+	@tools/venv test
+	@.venv/bin/python tests/bench/bench_recovery.py $(if $(SIZE),--size $(SIZE))
 
 build: ## the collection's tar.gz
 	@tools/venv demo

@@ -21,7 +21,7 @@ import typing as t
 from .modules import ModuleRun, module_environment, module_input
 
 _PACKAGE = "ansible_collections.guardops.qwen3guard.plugins.modules"
-_NAMES = ("backup", "restore", "verify", "snapshot_info", "audit_trace")
+_NAMES = ("backup", "restore", "verify", "snapshot_info", "audit_trace", "patrol", "alert")
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [__name__, "ansible.module_utils.basic", "concurrent.futures.thread", *(f"{_PACKAGE}.{n}" for n in _NAMES)]
@@ -29,12 +29,18 @@ _CONTEXT.set_forkserver_preload(
 
 
 def run_forked(
-    name: str, args: dict[str, t.Any], env: dict[str, str], timeout: float = 120, user: int | None = None
+    name: str,
+    args: dict[str, t.Any],
+    env: dict[str, str],
+    timeout: float = 120,
+    user: int | None = None,
+    check: bool = False,
 ) -> ModuleRun:
     """Run a module to its end; as that numeric user and group where one is given, which needs root."""
     with tempfile.NamedTemporaryFile() as output, tempfile.NamedTemporaryFile() as errors:
         process = _CONTEXT.Process(
-            target=_work, args=(name, module_input(args), module_environment(env), user, output.name, errors.name)
+            target=_work,
+            args=(name, module_input(args, check=check), module_environment(env), user, output.name, errors.name),
         )
         process.start()
         process.join(timeout)

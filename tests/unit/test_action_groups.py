@@ -26,7 +26,7 @@ def options_of(module: str) -> set[str]:
     """The options that a module documents; ansible-test sees to it that it takes these and no others."""
     loaded = importlib.import_module(f"ansible_collections.guardops.qwen3guard.plugins.modules.{module}")
     documentation: dict[str, t.Any] = yaml.safe_load(loaded.DOCUMENTATION)
-    options = set(documentation["options"])
+    options = set(documentation.get("options", ()))
     for name in documentation.get("extends_documentation_fragment", []):
         if name in FRAGMENTS:
             options |= set(yaml.safe_load(FRAGMENTS[name])["options"])

@@ -29,6 +29,11 @@ _FEW_DAYS = 3  # listing so many by themselves costs less than listing all
 _INSTANCE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
 
 
+def is_instance(name: str) -> bool:
+    """Whether an instance can have this name."""
+    return bool(_INSTANCE.match(name))
+
+
 @dataclasses.dataclass
 class Listed:
     """What the store lists of one snapshot."""
@@ -51,7 +56,7 @@ class Repository:
     """The part of a repository that belongs to one instance."""
 
     def __init__(self, store: Store, instance: str):
-        if not _INSTANCE.match(instance):
+        if not is_instance(instance):
             raise GuardError(
                 f"instance {instance!r}",
                 "1 to 63 letters, digits, '.', '_' and '-', a letter or digit first",
@@ -115,30 +120,31 @@ class Repository:
 
     def verdicts(self, layer: str, snapshot: str) -> dict[str, dict[str, t.Any]]:
         """The newest verdict of each level of verification."""
-        name = self._verdict_name(layer, snapshot)
-        where = self.store.full_name(name)
+        name = self.verdict_name(layer, snapshot)
         try:
-            raw = json.loads(self.store.read(name, _MANIFEST_LIMIT))
+            return _parse_verdicts(self.store.read(name, _MANIFEST_LIMIT), self.store.full_name(name))
         except NotStored:
             return {}
-        except (ValueError, RecursionError) as error:
-            raise IntegrityError(where, "verdicts in JSON", str(error)) from error
-        verdicts = raw.get("verdicts") if isinstance(raw, dict) else None
-        if not isinstance(verdicts, dict) or not all(isinstance(verdict, dict) for verdict in verdicts.values()):
-            raise IntegrityError(where, "verdicts by level", "another document")
-        return verdicts
+
+    def read_verdicts(self, layer: str) -> dict[str, dict[str, dict[str, t.Any]] | IntegrityError]:
+        """Verdicts by snapshot and level, read in one go; in the place of damaged ones the error that says how."""
+        found: dict[str, dict[str, dict[str, t.Any]] | IntegrityError] = {}
+        listed = [name[: -len(".json")] for name in self.store.list(self.verdict_name(layer)) if name.endswith(".json")]
+        names = {self.verdict_name(layer, name): name for name in listed if snapshot_number(name) is not None}
+        data = self.store.read_several(list(names))
+        for name, snapshot in names.items():
+            where = self.store.full_name(name)
+            try:
+                if name not in data:
+                    raise IntegrityError(where, "verdicts that can be read", "a name that is listed, and no object")
+                found[snapshot] = _parse_verdicts(data[name], where)
+            except IntegrityError as error:
+                found[snapshot] = error
+        return found
 
     def all_verdicts(self, layer: str) -> dict[str, dict[str, dict[str, t.Any]]]:
-        """Verdicts by snapshot and level. One that cannot be read counts as none."""
-        found = {}
-        for snapshot in self.store.list(f"{self.instance}/verifications/{layer}"):
-            name = snapshot[: -len(".json")] if snapshot.endswith(".json") else ""
-            if snapshot_number(name) is not None:
-                try:
-                    found[name] = self.verdicts(layer, name)
-                except IntegrityError:
-                    continue  # whoever asks for this one alone is told
-        return found
+        """Verdicts by snapshot and level. One that cannot be read counts as none; `verdicts` tells whoever asks."""
+        return {name: found for name, found in self.read_verdicts(layer).items() if not isinstance(found, Exception)}
 
     def add_verdict(self, layer: str, snapshot: str, level: str, verdict: dict[str, t.Any]) -> None:
         """Keep a verdict beside the snapshot."""
@@ -149,8 +155,21 @@ class Repository:
         verdicts[level] = verdict
         raw = {"instance": self.instance, "layer": layer, "snapshot": snapshot, "verdicts": verdicts}
         self.store.write(
-            self._verdict_name(layer, snapshot), (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()
+            self.verdict_name(layer, snapshot), (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()
         )
 
-    def _verdict_name(self, layer: str, snapshot: str) -> str:
-        return f"{self.instance}/verifications/{layer}/{snapshot}.json"
+    def verdict_name(self, layer: str, snapshot: str = "") -> str:
+        """Where the verdicts of a snapshot lie, or those of the layer."""
+        place = f"{self.instance}/verifications/{layer}"
+        return f"{place}/{snapshot}.json" if snapshot else place
+
+
+def _parse_verdicts(data: bytes, where: str) -> dict[str, dict[str, t.Any]]:
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(where, "verdicts in JSON", str(error)) from error
+    verdicts = raw.get("verdicts") if isinstance(raw, dict) else None
+    if not isinstance(verdicts, dict) or not all(isinstance(verdict, dict) for verdict in verdicts.values()):
+        raise IntegrityError(where, "verdicts by level", "another document")
+    return verdicts
