@@ -43,6 +43,18 @@ options:
       - A directory with content where the snapshot has a file is never replaced; it fails the task.
     type: bool
     default: false
+  keep_existing:
+    description:
+      - Of the logs only. Allow a directory that is not empty, and touch no file in it. For logs that come back while
+        the service writes new ones, as after a recovery in which it answers before its history is back.
+      - A file that holds all that the snapshot has of it, and maybe more, is left as it is. One of another content
+        keeps its name too, and the snapshot's comes back beside it as C(NAME-restored-NUMBER), such as
+        C(audit.log-restored-000012), with the snapshot's number. The gateway, M(guardops.qwen3guard.audit_trace) and
+        backups take it for a rotated log.
+      - Owners, modes and access lists of directories are restored, their times are not.
+      - Excludes O(overwrite) and O(remove_extra).
+    type: bool
+    default: false
   remove_extra:
     description: With O(overwrite=true), remove what the snapshot does not have.
     type: bool
@@ -78,6 +90,19 @@ EXAMPLES = r"""
     layer: model
     path: /data/qwen3guard-gen-web/models
     snapshot: latest_verified
+    repository: "oss:guard-backups/prod"
+    rclone_config: /etc/guardops-qwen3guard/rclone.conf
+    key:
+      provider: aws_kms
+      kms_key_id: alias/guard-backups
+      kms_region: eu-central-1
+
+- name: Bring the history of the logs back while the service writes new ones
+  guardops.qwen3guard.restore:
+    instance: guard-01
+    layer: logs
+    path: /data/qwen3guard-gen-web/logs
+    keep_existing: true
     repository: "oss:guard-backups/prod"
     rclone_config: /etc/guardops-qwen3guard/rclone.conf
     key:
@@ -133,6 +158,23 @@ extra:
   returned: success
   type: list
   elements: str
+kept:
+  description: With O(keep_existing=true), names that held all that the snapshot has of them, and were not touched.
+  returned: success
+  type: list
+  elements: str
+beside:
+  description: With O(keep_existing=true), files that came back, or were already, beside another one of their name.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Name in the snapshot.
+      type: str
+    restored_as:
+      description: Name in the directory.
+      type: str
 seconds:
   description: Duration in seconds.
   returned: success
@@ -183,6 +225,7 @@ def main():
             path={"type": "path", "required": True},
             snapshot={"type": "str", "default": "latest"},
             overwrite={"type": "bool", "default": False},
+            keep_existing={"type": "bool", "default": False},
             remove_extra={"type": "bool", "default": False},
             ownership={"type": "bool", "default": True},
             **REPOSITORY_ARGUMENT_SPEC,
@@ -192,15 +235,24 @@ def main():
         ),
         supports_check_mode=True,
     )
-    names = ("path", "snapshot", "overwrite", "remove_extra", "ownership")
+    names = ("path", "snapshot", "overwrite", "keep_existing", "remove_extra", "ownership")
     with failures_told(module):
         if module.params["remove_extra"] and not module.params["overwrite"]:
             raise GuardError("option remove_extra", "overwrite: true beside it", "overwrite: false")
+        if module.params["keep_existing"]:
+            _check_keep_existing(module)
         options = restore.Options(**{name: module.params[name] for name in names})
         with session_of(module) as session:
             outcome = dataclasses.asdict(restore.restore(session, options))
     diff = outcome.pop("diff")
     module.exit_json(diff={"prepared": printable(diff)}, **printable(outcome))
+
+
+def _check_keep_existing(module):
+    if module.params["layer"] != "logs":
+        raise GuardError("option keep_existing", "layer logs", f"layer {module.params['layer']}")
+    if module.params["overwrite"]:
+        raise GuardError("option keep_existing", "overwrite: false beside it", "overwrite: true", "Choose one.")
 
 
 if __name__ == "__main__":

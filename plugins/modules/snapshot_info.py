@@ -149,6 +149,52 @@ newest:
     - The newest complete snapshot that is not damaged, by layer, as in RV(snapshots). Null where a layer has none.
   returned: success
   type: dict
+drills:
+  description:
+    - The records of drills and recoveries, the newest first, at most 12.
+    - In the place of one that cannot be read there are its C(name), and in C(damaged) why.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Full name of the object.
+      type: str
+    damaged:
+      description: Empty, or why the record cannot be believed. Then all else is missing.
+      type: str
+    kind:
+      description: V(drill) or V(recovery).
+      type: str
+    ok:
+      description: Its verdict.
+      type: bool
+    started:
+      description: When it began (RFC 3339, UTC). C(ended) says when it ended.
+      type: str
+    recovery_time_seconds:
+      description: From the start to the first audit that was answered. Null for never.
+      type: float
+    budget_seconds:
+      description: What that was allowed to be.
+      type: float
+    recovery_point:
+      description: Up to where the logs came back. Null where none did.
+      type: dict
+    phases:
+      description: What was done, each with C(name), C(seconds), C(ok) and C(detail).
+      type: list
+      elements: dict
+    failures:
+      description: What was wrong. C(warnings) and C(not_checked) have the same form.
+      type: list
+      elements: str
+    snapshots:
+      description: What came back, by layer.
+      type: dict
+    host:
+      description: The host that was recovered.
+      type: str
 bytes:
   description: Bytes that all this takes in the store.
   returned: success

@@ -49,3 +49,10 @@ def count(value: t.Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r:.80}")
     return value
+
+
+def seconds(value: t.Any) -> float:
+    """A duration: a finite number from 0 on."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        raise ValueError(f"{value!r:.80}")
+    return value

@@ -23,6 +23,8 @@ from .records import Log
 from .snapshot import Plan, require_directory
 
 _SCANS = 10
+# What the gateway keeps in the directory for itself: no logs, and one of them is written anew at each health check.
+_NO_LOGS = (".gateway.lock", ".gateway.probe")
 
 
 @dataclasses.dataclass
@@ -69,7 +71,7 @@ def _stable_scan(root: str) -> tuple[list[Entry], list[Skipped]]:
     """A listing in which no file is missing or twice because it was renamed meanwhile:
     afterwards the same names stand for the same files."""
     for _attempt in range(_SCANS):
-        entries, skipped = scan(root)
+        entries, skipped = scan(root, exclude=_NO_LOGS)
         seen = {entry.path: entry.identity[1] for entry in entries if entry.type in (FILE, HARDLINK)}
         directories = [e.path for e in entries if e.type == DIRECTORY and e.identity[0] == entries[0].identity[0]]
         if _inodes(root, directories, seen) == seen:
@@ -85,7 +87,7 @@ def _inodes(root: str, directories: list[str], seen: dict[str, int]) -> dict[str
         with contextlib.suppress(FileNotFoundError), os.scandir(os.path.join(root, directory)) as items:
             for item in items:
                 path = prefix + item.name
-                if item.is_file(follow_symlinks=False):
+                if path not in _NO_LOGS and item.is_file(follow_symlinks=False):
                     # Some file systems number files otherwise in a directory than when asked (overlayfs, FUSE).
                     same = item.inode() == seen.get(path)
                     found[path] = item.inode() if same else item.stat(follow_symlinks=False).st_ino

@@ -15,7 +15,10 @@ from ..errors import GuardError, IntegrityError
 from ..format.manifest import LAYERS, Manifest
 from ..format.record_table import PREFIX, parse_name
 from ..format.repository import Listed, Repository
+from . import drills
 from .snapshots import check_listed, check_table
+
+_DRILLS = 12  # a year of monthly ones
 
 
 def overview(repository: Repository, layer: str | None = None) -> dict[str, t.Any]:
@@ -26,7 +29,7 @@ def overview(repository: Repository, layer: str | None = None) -> dict[str, t.An
         for name, items in snapshots.items()
     }
     total = sum(item["stored_bytes"] for items in snapshots.values() for item in items)
-    return {"snapshots": snapshots, "newest": newest, "bytes": total}
+    return {"snapshots": snapshots, "newest": newest, "bytes": total, "drills": drills.newest(repository, _DRILLS)}
 
 
 def _layer(repository: Repository, layer: str) -> list[dict[str, t.Any]]:

@@ -81,9 +81,9 @@ def parse_time(text: t.Any) -> datetime.datetime | None:
         return None
     try:
         when = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return when.astimezone(UTC) if when.tzinfo else None
+    except (ValueError, OverflowError):  # the year 1 in a zone east of here is no year
         return None
-    return when.astimezone(UTC) if when.tzinfo else None
 
 
 def written_time(when: datetime.datetime) -> str:

@@ -10,6 +10,7 @@ Private to the collection: use the modules, not this file.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import errno
 import os
@@ -22,17 +23,19 @@ from ..format.tree import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, Tree, scan
 from ..services.acl import ACL_ACCESS, ACL_DEFAULT
 from ..services.git import restore_from_bundle
 from . import snapshots
+from .beside import Beside, make_way
 from .contents import CONTENT, EXTRA, METADATA, MISSING, TYPE, Change, compare, differing_attributes
 from .fetch import Job, fetch, plan_jobs
 from .image import Image, image_of
 from .session import Session
 from .snapshots import Opened
-from .writer import LEFTOVER, Draft, Writer
+from .writer import LEFTOVER, Appeared, Draft, Writer
 
 _PRIVATE = ".guardops"
 _BUNDLE = f"{_PRIVATE}/config.bundle"
 _WITHOUT_OWNERSHIP = ("mode", "mtime_ns", "size", "type", "target", ACL_ACCESS, ACL_DEFAULT)
 _SET_ID = 0o6000
+_TRIES = 3
 
 
 @dataclasses.dataclass
@@ -42,6 +45,7 @@ class Options:
     path: str
     snapshot: str = snapshots.LATEST
     overwrite: bool = False
+    keep_existing: bool = False  # of the logs: what is there stays, and what would replace it comes beside it
     remove_extra: bool = False
     ownership: bool = True
     sample_bytes: int = 0  # restore some files only, about so many bytes; 0: all
@@ -60,6 +64,8 @@ class Outcome:
     fetched_bytes: int = 0
     fetched_parts: int = 0
     extra: list[str] = dataclasses.field(default_factory=list)
+    kept: list[str] = dataclasses.field(default_factory=list)
+    beside: list[dict[str, str]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     not_checked: list[str] = dataclasses.field(default_factory=list)
     diff: str = ""
@@ -67,6 +73,13 @@ class Outcome:
 
 def restore(session: Session, options: Options) -> Outcome:
     """Bring the chosen snapshot back into ``options.path``."""
+    for _attempt in range(_TRIES - 1 if options.keep_existing else 0):
+        with contextlib.suppress(Appeared):  # a log was rotated or made just now: what came back meanwhile stays
+            return _restore(session, options)
+    return _restore(session, options)
+
+
+def _restore(session: Session, options: Options) -> Outcome:
     started = time.monotonic()
     session.progress.begin("reading the index")
     chain = snapshots.chain(session, snapshots.choose(session, options.snapshot))
@@ -82,6 +95,11 @@ def restore(session: Session, options: Options) -> Outcome:
     if not options.ownership:
         _drop_set_id(image)
     on_disk, leftovers = _existing(options, own_git)
+    bytes_of_all, files = image.bytes, sum(1 for entry in image.entries if entry.type == FILE)
+    beside = Beside()
+    if options.keep_existing:
+        beside = make_way(options.path, image, on_disk, chain[-1].manifest.number)
+        on_disk = [entry for entry in on_disk if entry.path not in beside.kept]
     changes = _changes(session, options, image, on_disk)
     jobs = plan_jobs(image, changes)
     outcome = Outcome(
@@ -89,16 +107,20 @@ def restore(session: Session, options: Options) -> Outcome:
         snapshot=chain[-1].manifest.snapshot,
         created=chain[-1].manifest.created,
         chain=[opened.manifest.snapshot for opened in chain],
-        files=sum(1 for entry in image.entries if entry.type == FILE),
-        bytes=image.bytes,
+        files=files,
+        bytes=bytes_of_all,
         fetched_bytes=sum(job.part.size for job in jobs),
         fetched_parts=len(jobs),
         extra=[change.path for change in changes if change.kind == EXTRA],
+        kept=beside.kept,
+        beside=[{"path": path, "restored_as": name} for path, name in beside.renamed.items()],
         diff="".join(f"{change}\n" for change in changes if change.kind != EXTRA or options.remove_extra),
     )
     outcome.changed = outcome.changed or bool(leftovers or (outcome.extra and options.remove_extra))
     if not options.ownership:
         outcome.not_checked.append("owners, setuid and setgid bits of files, and attributes that only root may set")
+    if beside.names_left_out:
+        outcome.not_checked.append(f"further names of files, which were left out: {', '.join(beside.names_left_out)}")
     if left_out:
         outcome.not_checked.append(f"{left_out} files: a sample of {options.sample_bytes} bytes was asked for")
     _check_room(options, image, changes)
@@ -155,10 +177,11 @@ def _existing(options: Options, own_git: tuple[str, ...]) -> tuple[list[Entry], 
     entries, _skipped = scan(options.path, exclude=own_git)
     left = [entry for entry in entries if LEFTOVER.match(entry.path.rpartition("/")[2])]
     entries = [entry for entry in entries if not LEFTOVER.match(entry.path.rpartition("/")[2])]
-    if len(entries) > 1 and not options.overwrite:
+    if len(entries) > 1 and not (options.overwrite or options.keep_existing):
         raise GuardError(
             options.path, "an empty directory", f"one with {len(entries) - 1} names in it",
-            "Set overwrite: true to replace what differs; files that the snapshot does not have are kept.",
+            "Set overwrite: true to replace what differs; files that the snapshot does not have are kept. Of the logs, "
+            "keep_existing: true leaves all that is there as it is.",
         )  # fmt: skip
     return entries, [entry.path for entry in left]
 
@@ -178,17 +201,19 @@ def _changes(session: Session, options: Options, image: Image, on_disk: list[Ent
     session.progress.begin("comparing", sum(entry.size for entry in on_disk))
     with Tree(options.path) as tree:
         changes = compare(tree, on_disk, image.entries, session.workers, session.progress.advance)
-    if not options.ownership:
-        for change in changes:
-            change.attributes = _compared(change.attributes, options)
+    for change in changes:
+        if change.indexed is not None:
+            change.attributes = _compared(change.attributes, options, change.indexed)
     return [change for change in changes if change.kind != METADATA or change.attributes]
 
 
-def _compared(attributes: dict[str, tuple[str, str]], options: Options) -> dict[str, tuple[str, str]]:
+def _compared(found: dict[str, tuple[str, str]], options: Options, entry: Entry) -> dict[str, tuple[str, str]]:
     """What of these differences the restore is to mend."""
+    if options.keep_existing and entry.type == DIRECTORY:  # its time changes with whoever writes there
+        found = {name: both for name, both in found.items() if name != "mtime_ns"}
     if options.ownership:
-        return attributes
-    return {n: both for n, both in attributes.items() if n in _WITHOUT_OWNERSHIP or n.startswith("user.")}
+        return found
+    return {n: both for n, both in found.items() if n in _WITHOUT_OWNERSHIP or n.startswith("user.")}
 
 
 def _to_remove(options: Options, outcome: Outcome) -> list[str]:
@@ -212,7 +237,7 @@ def _carry_out(
     session: Session, options: Options, image: Image, changes: list[Change], jobs: list[Job], unwanted: list[str]
 ) -> None:
     drafts: dict[str, Draft] = {}
-    with Writer(options.path, options.ownership) as writer:
+    with Writer(options.path, options.ownership, keep=options.keep_existing) as writer:
         try:
             writer.let_owner_in([change.path for change in changes if change.kind != METADATA])
             replaced = {change.path for change in changes if change.kind == TYPE}
@@ -292,7 +317,7 @@ def _read_back(options: Options, image: Image, own_git: tuple[str, ...]) -> None
             raise GuardError(where, f"a {entry.type} after the restore", "none" if now is None else f"a {now.type}")
         if entry.type == FILE and now.size != entry.size:
             raise GuardError(where, f"{entry.size} bytes after the restore", f"{now.size}")
-        wrong = {} if entry.type == HARDLINK else _compared(differing_attributes(now, entry), options)
+        wrong = {} if entry.type == HARDLINK else _compared(differing_attributes(now, entry), options, entry)
         if wrong:
             told = ", ".join(f"{name} {wanted or '-'}" for name, (_now, wanted) in sorted(wrong.items()))
             seen = ", ".join(f"{name} {now_ or '-'}" for name, (now_, _wanted) in sorted(wrong.items()))

@@ -25,6 +25,10 @@ LEFTOVER = re.compile(r"\A\.guardops-restore-[0-9a-f]{8}-\d+\Z")
 _BUFFER = 1 << 20
 
 
+class Appeared(GuardError):
+    """A name was free when the restore was planned, and is taken now; another try may help."""
+
+
 class Draft:
     """A file in the making: beside its place, under a name of its own, until all its extents are there."""
 
@@ -110,8 +114,9 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> int:
 class Writer:
     """The target directory of a restore."""
 
-    def __init__(self, root: str, ownership: bool):
+    def __init__(self, root: str, ownership: bool, keep: bool = False):
         self.ownership = ownership  # False: owners and what only root may set stay as they come
+        self.keep = keep  # never replace anything
         try:
             os.makedirs(root, mode=0o700, exist_ok=True)
         except OSError as error:
@@ -227,6 +232,9 @@ class Writer:
         """Let ``temporary`` take the place of whatever is at ``path``, a directory with content excepted."""
         with self.tree.parent(path) as (parent, name):
             source = temporary.rpartition("/")[2]
+            if self.keep:
+                self._take_free_name(parent, source, name, path)
+                return
             with contextlib.suppress(FileNotFoundError):
                 status = os.stat(name, dir_fd=parent, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
@@ -237,6 +245,15 @@ class Writer:
                         raise GuardError(where, "a file, or nothing", "a directory that is not empty",
                                          "Move it away, then restore again.") from error  # fmt: skip
             os.rename(source, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+    def _take_free_name(self, parent: int, source: str, name: str, path: str) -> None:
+        """A rename that replaces nothing, not even what was made a moment ago."""
+        try:
+            os.link(source, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+        except FileExistsError as error:
+            where = os.path.join(self.tree.root, path)
+            raise Appeared(where, "nothing", "a file that appeared just now", "Restore again.") from error
+        os.unlink(source, dir_fd=parent)
 
     def remove(self, path: str) -> None:
         """Remove one name; a directory only when it is empty."""

@@ -283,8 +283,8 @@ def test_names_that_never_stand_still(logs: LogDirectory, chain: Chain, monkeypa
     real = engine.scan
     rounds = iter(range(100))
 
-    def scan_and_rotate(root: str) -> object:
-        found = real(root)
+    def scan_and_rotate(root: str, exclude: tuple[str, ...]) -> object:
+        found = real(root, exclude)
         number = next(rounds)
         if number < quiet_after:
             logs.rename(ACTIVE, f"{ACTIVE}.{number}")
