@@ -79,9 +79,13 @@ def clean_up(paths: t.Iterable[str], ledger: dict[str, list[Range]], dry_run: bo
 
 
 def rotated(log: str, days: int) -> list[str]:
-    """What rotation made of this log, and nobody wrote to for so many days. The date in a name says nothing."""
+    """What rotation made of this log, and nobody wrote to for so many days. The date in a name says nothing.
+
+    A recovery brings logs back under names of their own where the live ones were taken: those count as rotated too.
+    """
     directory, name = os.path.split(log)
-    pattern = re.compile(re.escape(name) + r"-[0-9]{8}-[0-9]{10}(\.gz)?")
+    rotation, restore = r"-[0-9]{8}-[0-9]{10}", r"-restored-[0-9]{6,}(-[0-9]+)?"
+    pattern = re.compile(rf"{re.escape(name)}({rotation}|({rotation})?{restore})(\.gz)?")
     with os.scandir(directory) as entries:
         return sorted(
             entry.path

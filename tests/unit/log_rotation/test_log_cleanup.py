@@ -74,11 +74,14 @@ def logs(tmp_path: Path) -> Logs:
 
 def test_old_and_archived_files_are_removed(logs: Logs) -> None:
     plain = logs.rotated(logs.lines(1, 10))
-    packed = logs.rotated(logs.lines(11, 20), name="audit.log-20260901-1788220900.gz")
+    others = [
+        logs.rotated(logs.lines(11, 20), name="audit.log-20260901-1788220900.gz"),
+        logs.rotated(logs.lines(21, 30), name="audit.log-restored-000012"),  # by a recovery
+        logs.rotated(logs.lines(31, 40), name="audit.log-20260901-1788220900-restored-000012-2.gz"),
+    ]
     done = logs.clean()
     assert done.returncode == 0, done.stderr
-    assert not plain.exists()
-    assert not packed.exists()
+    assert not any(path.exists() for path in [plain, *others])
     assert "10 records are archived" in done.stdout
 
 
