@@ -1,0 +1,131 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tell once that a unit failed, remember it in a file, and forget it when the unit works again.
+
+usage: alert.py SETTINGS raise|clear UNIT
+
+The file is UNIT.json in the directory that SETTINGS names; a patrol may read it. A unit that goes on failing is told of
+again after a day, not each time. Besides the journal, the command that SETTINGS names is told: UNIT and what happened
+are added to it as arguments, which is `raised`, `still-failing` or `cleared`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import typing as t
+
+_AGAIN = datetime.timedelta(days=1)
+_LINES = 40
+_ERROR, _NOTICE = "<3>", "<5>"  # systemd takes these for the priority of a line
+
+
+def ask(*command: str) -> str:
+    """What a program says; what is asked here only helps to understand, so a failure is no answer."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    return done.stdout.decode(errors="replace")
+
+
+def describe(unit: str) -> dict[str, t.Any]:
+    """How the unit's last run ended, with its last words."""
+    wanted = ("Description", "Result", "ExecMainStatus", "InvocationID")
+    told = ask("systemctl", "show", f"--property={','.join(wanted)}", "--", unit)
+    facts = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+    invocation = facts.get("InvocationID", "")
+    words = ask(
+        "journalctl", "--quiet", "--output=cat", f"--lines={_LINES}", f"_SYSTEMD_INVOCATION_ID={invocation}"
+    )  # fmt: skip
+    return {
+        "unit": unit,
+        "description": facts.get("Description", ""),
+        "result": facts.get("Result", ""),
+        "exit_status": facts.get("ExecMainStatus", ""),
+        "invocation": invocation,
+        "lines": words.splitlines(),
+    }
+
+
+def load(path: str) -> dict[str, t.Any]:
+    """What is remembered; empty where there is nothing, or nothing that can be read."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            known = json.load(handle)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def save(path: str, record: dict[str, t.Any]) -> None:
+    """Replace the file as a whole."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(f"{path}.new", "w", encoding="utf-8") as handle:
+        json.dump(record, handle, indent=1, ensure_ascii=False)
+    os.replace(f"{path}.new", path)
+
+
+def tell(command: list[str], unit: str, event: str, line: str) -> bool:
+    """One line for the journal, and the command. False when the command did not work."""
+    print(f"{_NOTICE if event == 'cleared' else _ERROR}{line}", flush=True)
+    if not command:
+        return True
+    try:
+        rc = subprocess.run([*command, unit, event], timeout=240, check=False).returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(f"{_ERROR}{command[0]}: {error}", flush=True)
+        return False
+    if rc != 0:
+        print(f"{_ERROR}{command[0]}: expected it to end with 0, found {rc}. Nobody may know of this.", flush=True)
+    return rc == 0
+
+
+def is_due(known: dict[str, t.Any], now: datetime.datetime) -> bool:
+    """Whether it is time to tell again."""
+    try:
+        return now - datetime.datetime.fromisoformat(known["told"]) >= _AGAIN
+    except (KeyError, TypeError, ValueError):
+        return True
+
+
+def failed(unit: str, path: str, command: list[str]) -> bool:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    known = load(path)
+    count = known.get("count", 0) + 1
+    stamp = now.isoformat(timespec="seconds")
+    record = {**describe(unit), "since": known.get("since", stamp), "last": stamp, "count": count}
+    record["told"] = known.get("told", "")
+    done = True
+    if is_due(known, now):
+        event = "still-failing" if known else "raised"
+        again = f", {count} times since {record['since']}" if known else ""
+        line = f"{unit} failed{again} ({record['result']}, exit status {record['exit_status']}). See {path}."
+        done = tell(command, unit, event, line)
+        record["told"] = stamp if done else ""  # one that reached nobody is tried again at the next failure
+    save(path, record)
+    return done
+
+
+def worked(unit: str, path: str, command: list[str]) -> bool:
+    known = load(path)
+    if not os.path.exists(path):
+        return True
+    os.unlink(path)
+    line = f"{unit} works again; it had failed {known.get('count', '?')} times since {known.get('since', '?')}."
+    return tell(command, unit, "cleared", line)
+
+
+def main() -> int:
+    settings_file, event, unit = sys.argv[1:]
+    with open(settings_file, encoding="utf-8") as handle:
+        settings = json.load(handle)
+    path = os.path.join(settings["failures"], f"{unit}.json")
+    work = {"raise": failed, "clear": worked}[event]
+    return 0 if work(unit, path, settings["command"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""roles/backup/files/alert.py tells once, again after a day, and when the unit works again."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from support.checkout import ROOT
+
+SCRIPT = ROOT / "roles" / "backup" / "files" / "alert.py"
+UNIT = "qwen3guard-backup@logs.service"
+
+
+class Alerts(t.NamedTuple):
+    """The script with its settings, and programs in the place of systemd's."""
+
+    place: Path
+
+    @property
+    def record(self) -> Path:
+        return self.place / "failures" / f"{UNIT}.json"
+
+    def run(self, event: str, command: str = "") -> subprocess.CompletedProcess[str]:
+        told = command or f'echo "$*" >>{self.place}/told'
+        settings = {"failures": str(self.record.parent), "command": ["/bin/sh", "-c", told, "sh"]}
+        (self.place / "alert.json").write_text(json.dumps(settings))
+        return subprocess.run(
+            [sys.executable, str(SCRIPT), str(self.place / "alert.json"), event, UNIT],
+            env={**os.environ, "PATH": f"{self.place}/bin:{os.environ['PATH']}"},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def told(self) -> list[str]:
+        path = self.place / "told"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def alerts(tmp_path: Path) -> Alerts:
+    answers = {"systemctl": "Result=exit-code\\nExecMainStatus=2\\nInvocationID=abc\\n", "journalctl": "last words\\n"}
+    (tmp_path / "bin").mkdir()
+    for name, answer in answers.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+        path.chmod(0o755)
+    return Alerts(tmp_path)
+
+
+def test_one_failed_unit_is_one_alert(alerts: Alerts) -> None:
+    outputs = [alerts.run("raise") for _count in range(3)]
+    assert alerts.told() == [f"{UNIT} raised"]
+    assert [output.stdout.count("<3>") for output in outputs] == [1, 0, 0]
+    record = json.loads(alerts.record.read_text())
+    assert (record["count"], record["exit_status"], record["lines"]) == (3, "2", ["last words"])
+
+
+def test_reminder_after_a_day(alerts: Alerts) -> None:
+    alerts.run("raise")
+    record = json.loads(alerts.record.read_text())
+    yesterday = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1, seconds=1)
+    alerts.record.write_text(json.dumps({**record, "told": yesterday.isoformat()}))
+    alerts.run("raise")
+    alerts.run("raise")
+    assert alerts.told() == [f"{UNIT} raised", f"{UNIT} still-failing"]
+
+
+def test_cleared_once(alerts: Alerts) -> None:
+    assert alerts.run("clear").returncode == 0  # nothing to clear
+    alerts.run("raise")
+    for _count in range(2):
+        assert alerts.run("clear").returncode == 0
+    assert not alerts.record.exists()
+    assert alerts.told() == [f"{UNIT} raised", f"{UNIT} cleared"]
+
+
+@pytest.mark.parametrize("command", ["exit 1", "kill -9 $$"])
+def test_alert_that_reached_nobody_is_tried_again(alerts: Alerts, command: str) -> None:
+    failed = alerts.run("raise", command)
+    assert failed.returncode == 1
+    assert "Nobody may know" in failed.stdout
+    assert alerts.run("raise").returncode == 0
+    assert alerts.told() == [f"{UNIT} still-failing"]
+
+
+def test_damaged_record_does_not_silence(alerts: Alerts) -> None:
+    alerts.record.parent.mkdir()
+    alerts.record.write_text('{"told": 7')
+    alerts.run("raise")
+    assert alerts.told() == [f"{UNIT} raised"]
