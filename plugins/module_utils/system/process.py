@@ -28,11 +28,13 @@ PIPE_BYTES = 1 << 20
 F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ exists only from Python 3.10 on
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")  # without them a host behind one reaches no store
 
 
 def clean_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """What a child may see: nothing secret, and nothing that bends it (AWS_CA_BUNDLE breaks rclone 1.60)."""
-    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    wanted = (*_PASSED_ON, *_PROXIES, *(name.upper() for name in _PROXIES))
+    env = {name: os.environ[name] for name in wanted if name in os.environ}
     env.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     env["LC_ALL"] = "C.UTF-8"
     env.update(extra or {})
