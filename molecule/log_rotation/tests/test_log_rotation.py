@@ -31,7 +31,8 @@ ROTATIONS = 12
 
 # Asks audits by 8 connections until a file is there, and prints the trace_id of each answer.
 ASK = """
-import concurrent.futures, http.client, json, os, sys
+import concurrent.futures, http.client, json, os
+answered = [] # printed at the end: threads that print at once garble each other's lines
 def ask(number):
     connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=30)
     while not os.path.exists("/run/enough"):
@@ -40,9 +41,10 @@ def ask(number):
         answer = connection.getresponse()
         found = json.loads(answer.read())
         if answer.status == 200:
-            sys.stdout.write(found["trace_id"] + "\\n")
+            answered.append(found["trace_id"])
 with concurrent.futures.ThreadPoolExecutor(8) as pool:
     list(pool.map(ask, range(8)))
+print("\\n".join(answered))
 """
 
 
