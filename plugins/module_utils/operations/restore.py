@@ -21,7 +21,7 @@ import time
 from ..errors import GuardError, IntegrityError
 from ..format.tree import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, Tree, scan
 from ..services.acl import ACL_ACCESS, ACL_DEFAULT
-from ..services.git import restore_from_bundle
+from ..services.git_restore import restore_from_bundle
 from . import snapshots
 from .beside import Beside, make_way
 from .contents import CONTENT, EXTRA, METADATA, MISSING, TYPE, Change, compare, differing_attributes

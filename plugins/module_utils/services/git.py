@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Git repository of a directory: what changed, a commit of it, a bundle, and the way back from a bundle.
+"""The Git repository of a directory: what changed, a commit of it, and a bundle.
 
 Private to the collection: use the modules, not this file.
 """
@@ -13,7 +13,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import stat
 import time
 import typing as t
@@ -287,7 +286,7 @@ class GitRepository:
             branch = self.branch()
             self._write_bundle(temporary, "--all")
             with opened_bundle(temporary) as copy:
-                head, refs = copy.text("rev-parse", "refs/guardops/HEAD"), _refs(copy)
+                head, refs = copy.text("rev-parse", "refs/guardops/HEAD"), refs_of(copy)
                 copy.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
             if branch is not None and refs.get(f"refs/heads/{branch}") != head:
                 raise IntegrityError(
@@ -312,57 +311,7 @@ class GitRepository:
             os.fsync(output.fileno())
 
 
-def restore_from_bundle(
-    bundle: str, worktree: str, branch: str | None = None, *, run_as: tuple[int, int] | None = None
-) -> list[Change]:
-    """Build ``.git`` in a restored directory from a bundle; what then still differs from the commit.
-
-    The files of the directory are not touched. ``branch`` is the one to check out (it must be at the bundle's HEAD);
-    without it, ``main`` or another branch that is there, or else a detached HEAD.
-    """
-    repository = GitRepository(worktree, run_as=run_as)
-    folder = os.path.join(repository.path, ".git")
-    if os.path.lexists(folder):
-        raise GuardError(folder, "no repository yet", "one", "Move it away: two histories are not mixed.")
-    with opened_bundle(bundle) as source, temporary_directory() as scratch:
-        head, refs = source.text("rev-parse", "refs/guardops/HEAD"), _refs(source)
-        checked_out = _branch_at(refs, head, branch)
-        pack = os.path.join(scratch, "all.pack")
-        with open(pack, "wb") as output:
-            source.stream("pack-objects", "--all", "--quiet", "--stdout", stdout=output.fileno())
-        try:
-            repository.ensure()
-            git = repository.git()
-            with open(pack, "rb") as data:
-                git.stream("index-pack", "--stdin", stdin=data.fileno())
-            if checked_out is None:
-                git.run("update-ref", "--no-deref", "HEAD", head)
-            else:
-                git.run("symbolic-ref", "HEAD", f"refs/heads/{checked_out}")
-            commands = b"".join(b"create %s\0%s\0" % (os.fsencode(n), s.encode()) for n, s in refs.items())
-            git.run("update-ref", "--stdin", "-z", data=commands)
-            git.run("reset", "--mixed", "--quiet", accept=(0, 1))
-            git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
-            if repository.head() != head:
-                raise IntegrityError(bundle, f"HEAD {head} after the restore", str(repository.head()))
-        except BaseException:
-            # A half-built repository misleads. The first error is the one to tell.
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    return [change for change in repository.changes() if change.status != "!!"]
-
-
-def _branch_at(refs: dict[str, str], head: str, wanted: str | None) -> str | None:
-    prefix = "refs/heads/"
-    here = sorted(name[len(prefix) :] for name, at in refs.items() if name.startswith(prefix) and at == head)
-    if wanted is not None:
-        if wanted not in here:
-            raise IntegrityError(f"branch {wanted}", f"in the bundle, at HEAD {head}", f"HEAD at {here or 'no branch'}")
-        return wanted
-    return "main" if "main" in here else (here[0] if here else None)
-
-
-def _refs(git: Git) -> dict[str, str]:
+def refs_of(git: Git) -> dict[str, str]:
     """All references of an opened bundle but the one that stands for its HEAD."""
     lines = git.run("for-each-ref", "--format=%(objectname) %(refname)").stdout.splitlines()
     pairs = (line.split(b" ", 1) for line in lines)

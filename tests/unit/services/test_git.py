@@ -17,8 +17,8 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.git import (
     Change,
     GitRepository,
-    restore_from_bundle,
 )
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.git_restore import restore_from_bundle
 from support.git_trees import committed, new_tree, open_place, plain_git
 
 ODD_NAMES = [

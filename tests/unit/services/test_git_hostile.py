@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import GuardError
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.git import GitRepository, restore_from_bundle
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.git import GitRepository
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.git_restore import restore_from_bundle
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.system.process import run
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: git runs as another user")
@@ -124,6 +125,22 @@ def test_the_bundle_may_lie_where_the_owner_cannot_enter(place, user):
     assert restore_from_bundle(str(place / "private" / "b"), str(copy)) == []
     assert GitRepository(str(copy)).head() == made.head
     assert {path.lstat().st_uid for path in copy.rglob("*")} == {user}
+
+
+@needs_root
+def test_a_repository_comes_back_where_its_owner_cannot_go(place, user):
+    """As in a verification's place, which is root's alone."""
+    tree = hostile(place, user)
+    GitRepository(str(tree)).commit("first")
+    made = GitRepository(str(tree)).bundle(str(place / "b"))
+    (place / "private").mkdir(mode=0o700)
+    copy = place / "private" / "copy"
+    shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git"))
+    give(copy, user)
+    assert restore_from_bundle(str(place / "b"), str(copy)) == []
+    assert {path.lstat().st_uid for path in [copy, *copy.rglob("*")]} == {user}
+    (place / "private").chmod(0o755)
+    assert GitRepository(str(copy)).head() == made.head
 
 
 @needs_root
