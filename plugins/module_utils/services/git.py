@@ -56,6 +56,7 @@ class GitRepository:
         *,
         run_as: tuple[int, int] | None = None,
         author: tuple[str, str] = ("guardops backup", "guardops-backup@localhost"),
+        alone: bool = False,
     ):
         self.path = os.path.abspath(path)
         self.author = author
@@ -64,6 +65,7 @@ class GitRepository:
             raise GuardError(self.path, "git to run as its owner", "run_as root", "A repository can start programs.")
         identity = owner if run_as is None else identity_for(self.path, *run_as)
         self.git_identity = identity  # None: as we are
+        self._alone = alone  # nobody but root can reach this directory, whatever its modes say
         self._git = Git(self.path, identity)
         self._uid = os.geteuid() if identity is None else identity.uid
 
@@ -105,7 +107,7 @@ class GitRepository:
                 f"Give the directory and its .git to one owner: chown -R {self._uid} {self.path}/.git",
             )
         # With an ACL the group's bits are its mask, so this sees writers by ACL too.
-        if self._uid == 0 and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if self._uid == 0 and not self._alone and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise GuardError(
                 part,
                 "writable by root alone, as git runs as root",

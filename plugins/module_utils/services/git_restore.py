@@ -31,8 +31,8 @@ def restore_from_bundle(
     folder = os.path.join(os.path.abspath(worktree), ".git")
     if os.path.lexists(folder):
         raise GuardError(folder, "no repository yet", "one", "Move it away: two histories are not mixed.")
-    with _ours_where_its_owner_cannot_go(worktree):
-        return _restore(bundle, GitRepository(worktree, run_as=run_as), branch)
+    with _ours_where_its_owner_cannot_go(worktree) as alone:
+        return _restore(bundle, GitRepository(worktree, run_as=run_as, alone=alone), branch)
 
 
 def _restore(bundle: str, repository: GitRepository, branch: str | None) -> list[Change]:
@@ -76,19 +76,19 @@ def _branch_at(refs: dict[str, str], head: str, wanted: str | None) -> str | Non
 
 
 @contextlib.contextmanager
-def _ours_where_its_owner_cannot_go(worktree: str) -> t.Iterator[None]:
-    """Let root build the repository where git, as the directory's owner, could not even reach it.
+def _ours_where_its_owner_cannot_go(worktree: str) -> t.Iterator[bool]:
+    """Let root build the repository where git, as the directory's owner, could not even reach it; whether it does.
 
     Such as a verification's place in the state directory. Nobody else can reach it either, and there is no repository
     yet whose configuration could give root orders. What was built belongs to the owner afterwards.
     """
     found = os.stat(worktree)
     if os.geteuid() != 0 or found.st_uid == 0 or not _is_shut(worktree):
-        yield
+        yield False
         return
     os.chown(worktree, 0, 0)
     try:
-        yield
+        yield True
     finally:
         for folder, _folders, files in os.walk(os.path.join(worktree, ".git")):
             for path in (folder, *(os.path.join(folder, name) for name in files)):
