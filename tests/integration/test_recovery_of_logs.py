@@ -45,7 +45,7 @@ def test_history_comes_back_while_the_gateway_writes(tmp_path: Path) -> None:
             assert gateway.get("/health").status == 200
             back_up(old_host, gateway, "increment")
             lost = audits(gateway, 3)
-            (old_chain,) = chains_of(gateway.logs).values()
+            [old_chain] = list(chains_of(gateway.logs).values())
         anchor = old_chain[len(archived)].record  # the chain's first record is the gateway's own
         new_host = old_host.elsewhere("state-of-the-new-host")
         recover(new_host, tmp_path, upstream, archived, lost, (anchor.chain, anchor.seq, anchor.hash))

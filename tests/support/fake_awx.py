@@ -324,7 +324,7 @@ class FakeAwx:
                 self.wfile.write(data)
 
             def _is_known(self, path: str) -> bool:
-                kind, _, value = (self.headers.get("Authorization") or "").partition(" ")
+                kind, _space, value = (self.headers.get("Authorization") or "").partition(" ")
                 if kind == "Basic" and path.startswith("/api/v2/tokens/"):
                     return base64.b64decode(value).decode() == f"{awx.user}:{awx.password}"
                 return kind == "Bearer" and value == awx.token

@@ -105,7 +105,9 @@ class _Keeper:
         """What it stands on, as far as it is there."""
         if not snapshot.unreadable:
             return [
-                name for name in {snapshot.base, snapshot.parent} if name in self.snapshots and name != snapshot.name
+                name
+                for name in dict.fromkeys((snapshot.base, snapshot.parent))
+                if name in self.snapshots and name != snapshot.name
             ]
         # It may be an increment, and then stands on the newest that was there when it was made.
         place = self.place[snapshot.name]

@@ -104,11 +104,12 @@ HEALTHY: dict[str, t.Any] = {"status": "ok", "counters": {"audits": {"safe": 7, 
 
 
 def look(
-    path: pathlib.Path, health: dict[str, t.Any] | None = HEALTHY, state: dict[str, t.Any] | None = None,
+    path: pathlib.Path, health: t.Any = "healthy", state: dict[str, t.Any] | None = None,
     archived: dict[str, int] | None = None, **limits: float,
 ) -> Findings:  # fmt: skip
     findings = Findings("guard-01")
     findings.facts["records"] = {"archived": archived or {}}
+    health = HEALTHY if health == "healthy" else health
     patrol_logs.check_logs(str(path), health, {} if state is None else state, Limits(**limits), NOW, findings)
     return findings
 

@@ -72,9 +72,9 @@ def odd(found: report.Report) -> set[tuple[str, str]]:
     return {(item.check, item.thing) for guard in found.guards for item in guard.findings.warnings}
 
 
-def put_verdict(made: MadeUp, snapshot: str, level: str, days: float, /, ok: bool = True, **more: t.Any) -> None:
-    told = {**verdict(snapshot, level, NOW_TIME - days * DAY, ok), **more}
-    made.write(made.verdict_name(snapshot), json.dumps({"verdicts": {level: told}}).encode())
+def put_verdict(made: MadeUp, name: str, level: str, days: float, ok: bool = True, **more: t.Any) -> None:
+    told = {**verdict(name, level, NOW_TIME - days * DAY, ok), **more}
+    made.write(made.verdict_name(name), json.dumps({"verdicts": {level: told}}).encode())
 
 
 def put_drill(root: Path, days: float, seconds: float | None, **more: t.Any) -> Drill:
