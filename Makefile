@@ -1,6 +1,6 @@
 # The work is done by small scripts under tools/; each can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-engines unit integration molecule sanity lint bench bench-trace bench-export bench-gateway bench-patrol bench-recovery build lock clean distclean
+.PHONY: help venv demo playground reference test test-engines unit integration molecule sanity lint bench bench-trace bench-export bench-gateway bench-patrol bench-recovery build execution-environment lock clean distclean
 SIZE ?=
 
 help: ## this list
@@ -10,11 +10,19 @@ demo: ## the main job on a sample instance, start to end; SIZE=2G for larger wei
 	@tools/venv demo
 	@.venv/bin/python tools/demo.py $(if $(SIZE),--size $(SIZE))
 
+playground: ## a small guard with an object store, to go through docs/tutorial.md; until Ctrl-C
+	@tools/venv demo
+	@.venv/bin/python tools/playground.py
+
+reference: ## all modules, roles and lookups with their options, as HTML in .cache/reference
+	@tools/venv test
+	@.venv/bin/python tools/reference.py
+
 test: ## all tests; what a single tier is called: see tools/test --help
 	@tools/test
 
 unit integration molecule sanity lint: ## one tier of the tests
-	@tools/test $(if $(filter lint,$@),ruff mypy ansible-lint,$@)
+	@tools/test $(if $(filter lint,$@),ruff mypy ansible-lint docs,$@)
 
 test-engines: ## the gateway's contract tests against vLLM on a CPU: 3.5 GB more in .cache
 	@tools/test engines
@@ -47,6 +55,10 @@ build: ## the collection's tar.gz
 	@tools/venv demo
 	@.venv/bin/ansible-galaxy collection build --force
 
+execution-environment: ## AWX's image, built, and tried by playbooks in it (root, Podman); BASE=IMAGE
+	@tools/venv test
+	@tools/testbed exec .venv/bin/python tools/execution_environment.py $(if $(BASE),--base $(BASE))
+
 venv: ## the virtual environment with all development tools
 	@tools/venv test
 
@@ -55,7 +67,7 @@ lock: ## choose new versions for requirements/*.txt
 	@.venv/bin/python tools/lock.py
 
 clean: ## remove what tests and the demo made
-	rm -rf .ansible .cache .demo .hypothesis tests/output guardops-qwen3guard-*.tar.gz
+	rm -rf .ansible .cache .demo .hypothesis .playground tests/output guardops-qwen3guard-*.tar.gz
 
 distclean: clean ## the virtual environment too
 	rm -rf .venv

@@ -14,11 +14,13 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 
 HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "requirements")
+FOR_BUILDER = os.path.join(os.path.dirname(HERE), "meta", "requirements")  # why: meta/execution-environment.yml
 # Each level with those that it contains, which come before it.
 LEVELS: dict[str, tuple[str, ...]] = {
     "runtime": (),
@@ -85,6 +87,7 @@ def main() -> None:
             file.writelines(f"-r {other}.txt\n" for other in direct)
             file.writelines(f"{name}=={version}\n" for name, version in own.items())
         print(f"requirements/{level}.txt: {len(own)} packages")
+    shutil.copy(os.path.join(HERE, "runtime.txt"), FOR_BUILDER)
 
 
 if __name__ == "__main__":

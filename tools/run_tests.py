@@ -79,6 +79,19 @@ def ansible_lint(_arguments: list[str]) -> Result:
     return by_exit_code(command("ansible-lint", "--nocolor", "-q"))
 
 
+def docs(_arguments: list[str]) -> Result:
+    """What modules, roles and lookups say of themselves: right references, and pages that can be made of it."""
+    lint = command(
+        "antsibull-docs",
+        "lint-collection-docs",
+        "--plugin-docs",
+        "--validate-collection-refs=dependent",  # our own names and those of ansible.builtin
+        "--skip-rstcheck",  # Sphinx, below, is stricter
+        str(COLLECTIONS / "ansible_collections" / "guardops" / "qwen3guard"),
+    )
+    return by_exit_code(lint or command(".venv/bin/python", "tools/reference.py"))
+
+
 def sanity(arguments: list[str]) -> Result:
     return by_exit_code(command("tools/sanity", *arguments))
 
@@ -174,6 +187,7 @@ TIERS = (
     Tier("ruff", ruff),
     Tier("mypy", mypy),
     Tier("ansible-lint", ansible_lint),
+    Tier("docs", docs),
     Tier("sanity", sanity, takes_arguments=True),
     Tier("unit", pytest_tier("unit", 2), takes_arguments=True),
     Tier("integration", integration, takes_arguments=True),

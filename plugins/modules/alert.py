@@ -26,6 +26,8 @@ options:
       - The verdict. C(ok), and the lists C(failures), C(warnings) and C(not_checked) of objects with C(check),
         C(thing), C(expected), C(found), C(hint) and C(instance); what is missing counts as empty.
       - With an entry in C(not_checked) whose C(check) is V(everything), nothing counts as well again.
+      - With a list C(checked) of objects with C(check), C(thing) and C(instance) it speaks of these alone. Nothing else
+        counts as well again then, and no message only tries the way.
     type: dict
     required: true
   source:
@@ -167,7 +169,7 @@ SOURCE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._@-]{0,62}\Z")
 
 def checked_verdict(verdict):
     """A verdict that was written by hand may be anything."""
-    for name in ("failures", "warnings", "not_checked"):
+    for name in ("failures", "warnings", "not_checked", "checked"):
         items = verdict.get(name) or []
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise GuardError(f"option verdict, {name}", "a list of objects", "something else")

@@ -50,8 +50,8 @@ options:
     description:
       - V(taken_over) does what is described above, as far as it is not done yet.
       - V(undone) puts the script's lines back, and moves all files back that were not in the new directories before the
-        takeover, also those written since. Those that were moved get their owner, group and mode back. Without a record
-        there is nothing to undo.
+        takeover, also those written since. Those that were moved get their owner, group, mode and access lists back.
+        Without a record there is nothing to undo.
     type: str
     choices: [taken_over, undone]
     default: taken_over

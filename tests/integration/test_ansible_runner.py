@@ -106,14 +106,21 @@ class PrivateData:
         path = self._write("project/collections/requirements.yml", yaml.safe_dump(requirements))
         target = self.place / "requirements_collections"
         command = [find_tool("ansible-galaxy"), "collection", "install", "--requirements-file", str(path)]
-        subprocess.run([*command, "--collections-path", str(target)], check=True, stdout=subprocess.DEVNULL)
+        # Without the caller's settings: what is installed in their path already would not be installed here.
+        environment = {**self._environment(), "ANSIBLE_COLLECTIONS_PATH": str(target)}
+        command += ["--collections-path", str(target)]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         for name in PLAYBOOKS:
             self._write(f"project/playbooks/{name}.yml", f"- import_playbook: guardops.qwen3guard.{name}\n")
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        return {n: v for n, v in os.environ.items() if not n.startswith(("ANSIBLE_", "AWS_", "RCLONE_"))}
 
     def run(self, playbook: str, *flags: str, **answers: t.Any) -> Job:
         self._write("env/extravars", answers)
         command_line = ["--extra-vars", f"@{self.place / 'env' / 'credential'}", *flags]
-        environment = {n: v for n, v in os.environ.items() if not n.startswith(("ANSIBLE_", "AWS_", "RCLONE_"))}
+        environment = self._environment()
         environment.update(
             HOME=str(self.place / "home"),
             PATH=os.path.dirname(find_tool("ansible-playbook")) + os.pathsep + os.environ["PATH"],
@@ -214,7 +221,9 @@ def test_the_execution_environments_context_can_be_made_offline(tmp_path: pathli
     builder = [find_tool("ansible-builder"), "create", "--file", str(definition), "--context", str(tmp_path)]
     subprocess.run(builder, check=True, cwd=tmp_path)
     build = tmp_path / "_build"
-    assert (build / "requirements.txt").read_text() == (ROOT / "requirements" / "runtime.txt").read_text()
+    for name, ours in (("requirements.txt", "runtime.txt"), ("bindep.txt", "bindep.txt")):
+        assert not (build / name).is_symlink()
+        assert (build / name).read_text() == (ROOT / "requirements" / ours).read_text()
     assert yaml.safe_load((build / "requirements.yml").read_text()) == {
         "collections": [{"name": "guardops.qwen3guard"}]
     }

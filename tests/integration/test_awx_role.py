@@ -191,13 +191,17 @@ def test_each_playbook_has_a_job_template(story: Story, awx: FakeAwx) -> None:
     assert awx.linked("organizations", "Qwen3Guard", "galaxy_credentials") == ["Ansible Galaxy"]
 
 
-def test_recover_asks_what_and_where_and_has_the_name_typed(story: Story, awx: FakeAwx) -> None:
+def test_surveys_ask_what_an_operator_must_say(story: Story, awx: FakeAwx) -> None:
     questions = {question["variable"]: question for question in awx.survey("Qwen3Guard recover")}
     assert {"guardops_instance", "guardops_hosts", "guardops_confirm_instance"} <= set(questions)
     for name in ("guardops_instance", "guardops_hosts", "guardops_confirm_instance"):
         assert questions[name]["required"]
         assert "default" not in questions[name]
     assert questions["guardops_budget_seconds"]["default"] == 300
+    (trace_id,) = awx.survey("Qwen3Guard trace")
+    assert (trace_id["variable"], trace_id["required"]) == ("guardops_trace_id", True)
+    window = [question["variable"] for question in awx.survey("Qwen3Guard export") if question["required"]]
+    assert window[:2] == ["guardops_export_start", "guardops_export_end"]
     (apply,) = awx.survey("Qwen3Guard prune")
     assert (apply["variable"], apply["default"]) == ("guardops_prune_apply", "false")
 
@@ -293,6 +297,7 @@ def test_schedules_answer_their_surveys(story: Story, awx: FakeAwx) -> None:
     assert set(found) - enabled == {"logs in full every day"}
     assert found["logs every hour"]["extra_data"] == {"guardops_layers": ["logs"], "guardops_backup_type": "increment"}
     assert found["drill every month"]["extra_data"]["guardops_hosts"] == "spare-01"
+    assert found["quick verification every day"]["extra_data"]["guardops_levels"] == ["decrypted"]
     workflow = awx.one("workflow_job_templates", "Qwen3Guard backup, verify, notify")
     assert found["full verification every Friday"]["unified_job_template"] == workflow["id"]
 
@@ -301,8 +306,9 @@ def test_a_later_run_writes_new_secrets_drops_the_drill_and_patrols_a_fleet(stor
     new = secrets.token_urlsafe(12)
     secrets_now = {"rclone_config": new, "kms_access_key_id": "AK1"}
     run = story.site.run(
-        awx_secrets=secrets_now, awx_update_secrets=True, awx_drill_instance="", awx_patrol_instances=["all"]
-    )
+        awx_secrets=secrets_now, awx_update_secrets=True, awx_drill_instance="", awx_patrol_instances=["all"],
+        awx_report_host="watch",
+    )  # fmt: skip
     assert run.rc == 0, run.output
     assert awx.one("credentials", "Qwen3Guard repository and keys")["inputs"] == secrets_now
     assert [method for method, path, _body in run.changes if "schedules" in path] == ["DELETE"]
@@ -311,6 +317,11 @@ def test_a_later_run_writes_new_secrets_drops_the_drill_and_patrols_a_fleet(stor
         "guardops_hosts": "localhost",
         "guardops_patrol_instances": ["all"],
         "guardops_rclone_config": "{{ guardops_secret_rclone_file }}",
+    }
+    # On a host: what the execution environment writes is gone with the job.
+    assert json.loads(awx.one("job_templates", "Qwen3Guard report")["extra_vars"]) == {
+        "guardops_hosts": "watch",
+        "guardops_report_instances": ["all"],
     }
 
 

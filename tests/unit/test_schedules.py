@@ -52,6 +52,16 @@ def test_awx_and_the_timers_agree(name: str) -> None:
     assert [as_calendar(SCHEDULES[name])] == (timer if isinstance(timer, list) else [timer])
 
 
+def test_both_verify_the_same_sample() -> None:
+    sample = load("roles/backup/defaults/main.yml")["backup_verify_sample"]
+    assert SCHEDULES["quick verification every day"]["answers"]["guardops_sample"] == sample
+
+
+def test_the_report_comes_after_what_it_tells() -> None:
+    times = {name: schedule["first"].partition("T")[2] for name, schedule in SCHEDULES.items()}
+    assert times["patrol every day"] < times["quick verification every day"] < times["report every day"]
+
+
 def test_the_first_date_fits_the_rule() -> None:
     """AWX shows it as the first run."""
     for schedule in SCHEDULES.values():

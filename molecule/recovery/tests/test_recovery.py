@@ -58,7 +58,15 @@ def test_the_record_of_the_recovery_is_in_the_repository(host):
     assert "recovery of " in done.stdout
 
 
-@pytest.mark.parametrize("unit", ["qwen3guard.service", "qwen3guard-gateway.service", "qwen3guard-backup@logs.timer"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "qwen3guard.service",
+        "qwen3guard-gateway.service",
+        "qwen3guard-backup@logs.timer",
+        "qwen3guard-patrol.timer",
+    ],
+)
 def test_it_goes_on(host, unit):
     assert host.service(unit).is_running
 
@@ -70,6 +78,14 @@ def test_it_answers_as_the_first_host_did(host):
     assert host.check_output("curl --silent --output /dev/null --write-out %{http_code} 127.0.0.1:8081/health") == "200"
     without_key = "curl --silent --output /dev/null --write-out %{http_code} 127.0.0.1:8081/api/audit/x"
     assert host.check_output(without_key) == "401"
+
+
+def test_a_patrol_finds_it_well(host):
+    """At the new host, with what the old one left in the repository."""
+    done = host.run("systemctl start qwen3guard-patrol.service")
+    assert done.rc == 0, host.check_output("journalctl --no-pager --lines=40 --unit=qwen3guard-patrol.service")
+    verdict = json.loads(host.file("/var/lib/guardops-qwen3guard/verdict.json").content_string)
+    assert verdict["ok"], verdict["failures"]
 
 
 def test_the_next_backup_goes_on_with_the_old_ones(host):

@@ -6,10 +6,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+
+import pytest
 import testinfra
 
 ROOT = "/data/qwen3guard-gen-web"
 LOGS = f"{ROOT}/logs"
+MOVED = {"/root/logs/audit": LOGS, "/root/Qwen3Guard-Gen-8B": f"{ROOT}/models", "/root/web": f"{ROOT}/config"}
 
 
 def as_user(host: testinfra.host.Host, user: str, command: str, *arguments: str) -> int:
@@ -51,21 +56,50 @@ def test_data_root_is_on_the_device(host: testinfra.host.Host) -> None:
     assert host.service("data-qwen3guard\\x2dgen\\x2dweb.mount").is_enabled
 
 
+def listing(host: testinfra.host.Host, path: str) -> dict[str, tuple[str, str]]:
+    """Files of a listing that prepare.yml or a later step made: mode and checksum by name."""
+    files = {}
+    for line in host.file(path).content_string.splitlines():
+        if line.startswith("-"):
+            mode, _owner, rest = line.split(" ", 2)
+            name, checksum, _again = re.fullmatch(r"(.*) ([0-9a-f]{64})  (\1)", rest).groups()
+            files[name] = (mode, checksum)
+    return files
+
+
 def test_old_installation_is_taken_over(host: testinfra.host.Host) -> None:
-    moved = {
-        f"{LOGS}/audit.log": "qwg-20240520-8b-7f3a9c21",
-        f"{LOGS}/2024-05/audit.log.1": "old",
-        f"{ROOT}/models/config.json": "{}",
-    }
-    for path, content in moved.items():
-        assert content in host.file(path).content_string
-        assert host.file(path).user == "aiuser"
-    assert host.run("find /root/logs/audit /root/Qwen3Guard-Gen-8B -mindepth 1").stdout == ""
+    """Each file, with its content and its mode, and nothing else."""
+    expected = {}
+    for name, described in listing(host, "/run/before").items():
+        for old, new in MOVED.items():
+            if name.startswith(old + "/"):
+                expected[new + name[len(old) :]] = described
+    assert len(expected) == 7
+    for name, (mode, checksum) in expected.items():
+        ran = host.run("stat --format='%%A %%u:%%g' %s && sha256sum <%s", name, name)
+        assert ran.stdout.split() == [mode, "10001:10001", checksum, "-"], name
+    found = host.check_output(f"find {ROOT} -type f -not -path '*/.git/*'").splitlines()
+    assert set(found) == set(expected)
+    assert host.run(f"find {' '.join(MOVED)} -mindepth 1").stdout == ""
 
 
 def test_start_script_uses_the_data_root(host: testinfra.host.Host) -> None:
-    script = host.file("/root/1键推理.sh").content_string
-    assert f'LOG_DIR="{LOGS}"  # 审核日志\nMODEL_PATH="{ROOT}/models"\n' in script
-    assert "/root/logs" not in script
+    script = host.file("/root/1键推理.sh")
+    assert f'LOG_DIR="{LOGS}"  # 审核日志\nMODEL_PATH="{ROOT}/models"\n' in script.content_string
+    assert "/root/logs" not in script.content_string
+    assert (script.mode, script.user) == (0o755, "root")
     (backup,) = host.run("find /root -maxdepth 1 -name '1键推理.sh.*'").stdout.splitlines()
-    assert 'LOG_DIR="/root/logs/audit"  # 审核日志' in host.file(backup).content_string
+    before = listing(host, "/run/before")["/root/1键推理.sh"][1]
+    assert host.check_output("sha256sum <%s", backup).split()[0] == before
+
+
+def test_all_of_it_is_backed_up(host: testinfra.host.Host) -> None:
+    """By the playbook; the role alone backs up nothing."""
+    if not host.system_info.release.startswith("13"):
+        pytest.skip("taken over by the role alone")
+    for layer, directory in {"model": "models", "config": "config", "logs": "logs"}.items():
+        manifest = json.loads(host.check_output(f"cat /srv/store/guard-01/{layer}/000001-*/manifest.json"))
+        sizes = host.check_output(f"find {ROOT}/{directory} -type f -not -path '*/.git/*' -printf '%s\\n'")
+        history = manifest["content_bytes"] - sum(map(int, sizes.split()))
+        assert history > 0 if layer == "config" else history == 0, layer
+    assert host.service("qwen3guard-backup@logs.timer").is_running

@@ -8,6 +8,8 @@ Private to the collection: use the modules, not this file.
 
 What each target was told is remembered for it alone: one that could not be reached is told the next time, and the
 others are not told twice. A finding counts as cleared only where the verdict says that it was looked at.
+
+A verdict may be of some things only, which ``checked`` names: that of a unit which failed just now, for instance.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from ..errors import GuardError
 from ..services import http
 from ..services.notify import Message, Target
 from ..system.files import lock, make_private_directory, write_atomically
-from .patrol_findings import EVERYTHING, UTC, parse_time, told_age, written_time
+from .patrol_findings import EVERYTHING, UTC, parse_time, told_age, unit_finding, written_time
 
 RAISED, STILL, CLEARED = "raised", "still", "cleared"
 _HEADS = {RAISED: "New", STILL: "Still", CLEARED: "Well again"}
 _FIELDS = ("check", "thing", "expected", "found", "hint", "instance")
 _TEXT = 600  # characters of one field
+_PATIENCE = 120.0  # seconds for others who alert of the same: two units that fail at once, and a patrol
 _FORMAT = 1
 
 
@@ -74,7 +77,7 @@ def alert(verdict: dict[str, t.Any], targets: t.Sequence[Target], options: Optio
         _tell_all(verdict, targets, options, _load(options), now, outcome)
         return outcome
     make_private_directory(os.path.dirname(options.state_path))
-    with lock(f"{options.state_path}.lock", f"alerts of {options.source}"):
+    with lock(f"{options.state_path}.lock", f"alerts of {options.source}", _PATIENCE):
         state = _load(options)
         problems = _tell_all(verdict, targets, options, state, now, outcome)
         write_atomically(options.state_path, (json.dumps({"format": _FORMAT, "targets": state}) + "\n").encode())
@@ -107,7 +110,8 @@ def _tell_all(
         memory = state.get(target.identity, {})
         found, known = changes(verdict, memory.get("known", {}), options, now)
         last = parse_time(memory.get("reached"))
-        testing = not found and (last is None or now - last > datetime.timedelta(days=options.test_days or 36500))
+        quiet = last is None or now - last > datetime.timedelta(days=options.test_days or 36500)
+        testing = not found and quiet and _is_whole(verdict)
         if not found and not testing:
             continue
         message = compose(options.source, verdict, found)
@@ -166,7 +170,24 @@ def changes(
     return found, after
 
 
+def of_unit(instance: str, unit: str, failed: bool, host: str = "") -> dict[str, t.Any]:
+    """A verdict that speaks of one unit alone, in the words of a patrol: neither repeats what the other told."""
+    finding = unit_finding(unit)._replace(instance=instance)._asdict()
+    verdict = {"failures": [finding] if failed else [], "checked": [finding]}
+    return {**verdict, "host": host, "time": written_time(datetime.datetime.now(UTC))}
+
+
+def _is_whole(verdict: dict[str, t.Any]) -> bool:
+    """Whether it speaks of all that there is to be looked at."""
+    return verdict.get("checked") is None
+
+
 def _was_not_checked(verdict: dict[str, t.Any], finding: dict[str, str]) -> bool:
+    if not _is_whole(verdict):
+        names = ("check", "thing", "instance")
+        checked = [[str(item.get(name) or "") for name in names] for item in verdict["checked"]]
+        if [finding[name] for name in names] not in checked:
+            return True
     for item in verdict.get("not_checked") or []:
         if item.get("instance") in ("", None, finding["instance"]):
             if item.get("check") == EVERYTHING:
@@ -185,9 +206,10 @@ def compose(source: str, verdict: dict[str, t.Any], found: t.Sequence[Change]) -
         if chosen:
             counts.append(f"{len(chosen)} {head.lower()}")
             lines += [f"{head}:", *(_told(change) for change in sorted(chosen, key=lambda item: item.severity))]
-    failures, warnings = (len(verdict.get(name) or []) for name in ("failures", "warnings"))
-    left = len(verdict.get("not_checked") or [])
-    lines.append(f"Open: failures {failures}, warnings {warnings}. Not checked: {left}.")
+    if _is_whole(verdict):
+        failures, warnings = (len(verdict.get(name) or []) for name in ("failures", "warnings"))
+        left = len(verdict.get("not_checked") or [])
+        lines.append(f"Open: failures {failures}, warnings {warnings}. Not checked: {left}.")
     if not found:
         lines.append("This message tries the way that alerts take. There is nothing to do.")
     where = " ".join(filter(None, (str(verdict.get("host") or ""), str(verdict.get("time") or ""))))

@@ -34,6 +34,11 @@ class Finding(t.NamedTuple):
     instance: str = ""
 
 
+def unit_finding(unit: str) -> Finding:
+    """A unit that failed: a patrol finds it, and the unit itself may have it told at once."""
+    return Finding("units", unit, "a unit that has not failed", "failed", f"systemctl status {unit}")
+
+
 @dataclasses.dataclass
 class Limits:
     """How old, how little, how many. 0 leaves a check out, and the verdict says so."""

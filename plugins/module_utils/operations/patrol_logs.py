@@ -71,12 +71,16 @@ def _check_growth(
     head = [newest.chain, newest.seq] if newest and newest.chain else None
     audits = _audits(health)
     before = state.get("service", {})
-    state["service"] = {"head": head, "audits": audits, "time": now.timestamp()}
+    counted = before.get("audits")
     # Counters begin again at a restart: less than before says nothing.
-    if head and audits is not None and before.get("head") == head and 0 <= before.get("audits", -1) < audits:
-        answered = audits - before["audits"]
+    same = head is not None and before.get("head") == head and audits is not None and counted is not None
+    answered = audits - counted if same else 0
+    if answered > 0:
+        # What was counted is kept until a record comes: nothing is well only because nobody asked meanwhile.
         findings.fail("log_growth", path, f"{answered} records for the audits since the last patrol", "none", hint)
         return
+    if audits is not None:
+        state["service"] = {"head": head, "audits": audits, "time": now.timestamp()}
     if health is None:
         findings.leave("log_growth", path, "growth while the service answers", "the service does not say that it does")
     elif not limits.silence_hours:

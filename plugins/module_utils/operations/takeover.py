@@ -21,6 +21,7 @@ import typing as t
 
 from ..errors import GuardError
 from ..format import shell_settings
+from ..services import acl
 from ..system.files import fsync_path, write_atomically
 from ..system.usage import processes_using
 
@@ -37,7 +38,13 @@ class Move(t.NamedTuple):
     done: bool = False
 
 
-Attributes = tuple[t.Optional[int], t.Optional[int], t.Optional[int]]  # owner, group, mode; None: stays
+class Attributes(t.NamedTuple):
+    """What an entry gets when it has been moved; None: as it is."""
+
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+    acls: dict[str, str] | None = None  # in hexadecimal, by the name of their extended attribute
 
 
 class Plan(t.NamedTuple):
@@ -74,7 +81,7 @@ class Record:
         self.script = ""
         self.lines: list[shell_settings.Change] = []
         self.directories: list[tuple[str, str]] = []
-        self.attributes: dict[str, tuple[int, int, int]] = {}  # target -> owner, group, mode before
+        self.attributes: dict[str, Attributes] = {}  # target -> before the takeover
         self.there_before: set[str] = set()  # in the targets; they never move
         self.exists = os.path.exists(path)
         if self.exists:
@@ -91,7 +98,8 @@ class Record:
             for old, new in data["lines"]
         ]
         self.directories = list(map(tuple, data["directories"]))
-        self.attributes = {name: (uid, gid, mode) for name, (uid, gid, mode) in data["attributes"].items()}
+        # Those that 0.3 wrote have no ACLs.
+        self.attributes = {name: Attributes(*values) for name, values in data["attributes"].items()}
         self.there_before = set(data["there_before"])
 
     def write(self) -> None:
@@ -119,7 +127,9 @@ class Record:
                 )
         for move in plan.moves:
             status = os.lstat(move.source)
-            self.attributes.setdefault(move.target, (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)))
+            acls = {} if move.kind == "link" else {name: raw.hex() for name, raw in acl.read_acls(move.source).items()}
+            before = Attributes(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), acls)
+            self.attributes.setdefault(move.target, before)
         self.script = options.script
         for change in plan.lines:
             earlier = next((line for line in self.lines if line.after == change.before), None)
@@ -145,7 +155,7 @@ def take_over(options: Options, plan: Plan, record: Record, backup: t.Callable[[
     if plan.new_script != plan.script and not record.backup_file:
         record.backup_file = backup(options.script)
     record.write()
-    _move_all(plan.moves, {move.target: (options.uid, options.gid, None) for move in plan.moves})
+    _move_all(plan.moves, {move.target: Attributes(options.uid, options.gid) for move in plan.moves})
     _write_script(options.script, plan)
 
 
@@ -169,8 +179,7 @@ def plan_undo(record: Record) -> Plan:
 def undo(plan: Plan, record: Record) -> None:
     """Do it, and forget the takeover. The backup of the script stays."""
     _expect_unused(plan, record.script)
-    stay: Attributes = (None, None, None)
-    _move_all(plan.moves, {move.target: record.attributes.get(move.source, stay) for move in plan.moves})
+    _move_all(plan.moves, {move.target: record.attributes.get(move.source, Attributes()) for move in plan.moves})
     _write_script(record.script, plan)
     os.unlink(record.path)
 
@@ -325,10 +334,14 @@ def _move(move: Move, attributes: Attributes) -> None:
         _make_directory(move)
     else:
         _move_file(move)
-    uid, gid, mode = attributes
+    uid, gid, mode, acls = attributes
     if uid is not None or gid is not None:
         os.chown(move.target, -1 if uid is None else uid, -1 if gid is None else gid, follow_symlinks=False)
-    if mode is not None and not os.path.islink(move.target):
+    if move.kind == "link":
+        return
+    if acls is not None:  # before the mode, which would be their mask's
+        acl.replace_acls(move.target, {name: bytes.fromhex(raw) for name, raw in acls.items()})
+    if mode is not None:
         os.chmod(move.target, mode)
 
 

@@ -113,6 +113,20 @@ def read_values(target: str | bytes | int, names: t.Iterable[str], follow_symlin
     return found
 
 
+def read_acls(path: str) -> dict[str, bytes]:
+    """The ACLs of a file or directory, as the kernel keeps them, by the names of their extended attributes."""
+    return {name: raw for name, raw in read_xattrs(path).items() if name in (ACL_ACCESS, ACL_DEFAULT)}
+
+
+def replace_acls(path: str, wanted: t.Mapping[str, bytes]) -> None:
+    """Give a file or directory these ACLs, and take others from it."""
+    there = read_acls(path)
+    for name, raw in wanted.items():
+        os.setxattr(path, name, raw)
+    for name in there.keys() - wanted.keys():
+        os.removexattr(path, name)
+
+
 def _checked(parsed: list[Entry], shown: str) -> list[Entry]:
     """The entries in order, if together they are an ACL that the kernel takes."""
     tags = [entry.tag for entry in parsed]

@@ -13,7 +13,7 @@ import contextlib
 
 from ..system.process import Child
 from . import rclone
-from .transfers import Download, Upload
+from .transfers import Download, NotStored, Upload
 
 
 class RcloneUpload(Upload):
@@ -46,4 +46,7 @@ class RcloneDownload(Download):
         self.child.__exit__(*exc)
 
     def check(self) -> None:
-        rclone.check(self.child, self.name)
+        try:
+            rclone.check(self.child, self.name)
+        except rclone.NoDirectory as error:  # so a remote that has directories, such as SFTP, says of an object too
+            raise NotStored(self.name, "an object", "none of that name") from error

@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 import typing as t
 
 from ..errors import GuardError
@@ -62,12 +63,12 @@ def make_private_directory(path: str) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: str, what: str) -> t.Iterator[None]:
-    """Hold ``path`` alone, or fail at once and name the holder. The kernel frees it when the holder dies."""
+def lock(path: str, what: str, patience: float = 0.0) -> t.Iterator[None]:
+    """Hold ``path`` alone, or fail after ``patience`` and name the holder. The kernel frees it when the holder dies."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(fd, patience)
         except BlockingIOError as error:
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise GuardError(
@@ -81,6 +82,18 @@ def lock(path: str, what: str) -> t.Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _take(fd: int, patience: float) -> None:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@
 usage: alert.py SETTINGS raise|clear UNIT
 
 The file is UNIT.json in the directory that SETTINGS names; a patrol may read it. A unit that goes on failing is told of
-again after a day, not each time. Besides the journal, the command that SETTINGS names is told: UNIT and what happened
-are added to it as arguments, which is `raised`, `still-failing` or `cleared`.
+again after a day, not each time. Besides the journal, the command that SETTINGS names is told, or where it names none
+the program `tell` beside this file, if the role patrol has put it there. UNIT and what happened are added to it as
+arguments, which is `raised`, `still-failing` or `cleared`.
 """
 
 from __future__ import annotations
@@ -118,13 +119,19 @@ def worked(unit: str, path: str, command: list[str]) -> bool:
     return tell(command, unit, "cleared", line)
 
 
+def beside() -> list[str]:
+    """What the role patrol installs, once there is somebody to tell; looked for each time, since it comes later."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tell")
+    return [path] if os.access(path, os.X_OK) else []
+
+
 def main() -> int:
     settings_file, event, unit = sys.argv[1:]
     with open(settings_file, encoding="utf-8") as handle:
         settings = json.load(handle)
     path = os.path.join(settings["failures"], f"{unit}.json")
     work = {"raise": failed, "clear": worked}[event]
-    return 0 if work(unit, path, settings["command"]) else 1
+    return 0 if work(unit, path, settings["command"] or beside()) else 1
 
 
 if __name__ == "__main__":

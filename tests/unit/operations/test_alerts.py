@@ -22,6 +22,11 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.ale
     Options,
     changes,
     compose,
+    of_unit,
+)
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.patrol_findings import (
+    Findings,
+    unit_finding,
 )
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.notify import (
     Message,
@@ -100,6 +105,32 @@ def test_what_was_not_looked_at_is_not_well_again(left: dict[str, str], cleared:
     days.told(0, verdict("snapshot"))
     assert days.told(0.1, verdict(not_checked=[left])) == ([(CLEARED, "snapshot")] if cleared else [])
     assert days.told(0.2, verdict()) == ([] if cleared else [(CLEARED, "snapshot")])
+
+
+def test_verdict_of_one_unit_and_that_of_a_patrol_do_not_repeat_each_other() -> None:
+    unit = "qwen3guard-backup@logs.service"
+    patrols = Findings("guard-01")
+    patrols.failures.append(unit_finding(unit)._replace(instance="guard-01"))
+    whole = {"failures": [finding("drill"), *(item._asdict() for item in patrols.failures)]}
+    days = Days()
+    assert days.told(0, verdict("drill")) == [(RAISED, "drill")]
+    assert days.told(0.1, of_unit("guard-01", unit, failed=True)) == [(RAISED, "units")]
+    assert days.told(0.2, whole) == []
+    assert days.told(0.3, of_unit("guard-01", "another.service", failed=False)) == []
+    assert days.told(0.4, of_unit("guard-01", unit, failed=False)) == [(CLEARED, "units")]
+    assert days.told(0.5, verdict("drill")) == []
+    assert days.told(0.6, whole) == [(RAISED, "units")]
+    assert days.told(0.7, verdict("drill")) == [(CLEARED, "units")]
+
+
+def test_message_of_one_unit_does_not_speak_of_the_rest() -> None:
+    found = of_unit("guard-01", "a.service", failed=True, host="spare")
+    news, _known = changes(found, {}, OPTIONS, NOW)
+    assert compose("guard-01", found, news).lines == [
+        "New:",
+        "- guard-01 units a.service: expected a unit that has not failed, found failed. systemctl status a.service",
+        f"From spare {found['time']}",
+    ]
 
 
 def test_message_says_what_is_new_first_and_how_much_is_open() -> None:

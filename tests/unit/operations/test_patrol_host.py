@@ -139,16 +139,20 @@ def test_audits_without_records_are_found_at_once(tmp_path: pathlib.Path) -> Non
     writer = ChainedWriter(tmp_path / "audit.log", start=NOW)
     state: dict[str, t.Any] = {}
 
-    def failed(audits: int) -> bool:
-        health = {"counters": {"audits": {"safe": audits}}}
+    def failed(audits: int | None) -> bool:
+        health = None if audits is None else {"counters": {"audits": {"safe": audits}}}
         found = look(writer.path, health, state, {writer.chain: writer.seq}).failures
         return ("log_growth", str(writer.path)) in checks(found)
 
     assert not failed(100)
     assert not failed(100)  # nobody asked
     assert failed(130)
+    assert failed(130)  # nobody asked since, and nothing is well for that
     writer.append(30)
     assert not failed(160)
+    assert not failed(None)  # it does not answer
+    assert not failed(160)
+    assert failed(161)
     assert not failed(3)  # it was started anew
     assert failed(4)
 
@@ -320,7 +324,9 @@ def test_units_and_timers_that_are_not_as_they_should_be(
     (tmp_path / "shown").write_text(SHOWN)
     script = f"""
 case "$1" in
-list-units) echo "qwen3guard.service loaded failed failed The guard" ;;
+list-units)
+    echo "qwen3guard.service loaded failed failed The guard"
+    echo "qwen3guard-patrol.service loaded failed failed Patrol" ;;
 show) test "$TZ" = UTC && cat {tmp_path}/shown ;;
 esac
 """
@@ -336,6 +342,8 @@ esac
         ("lost.timer", "it waits for no time"),
         ("missing.timer", "no such unit"),
     }
+    # Its own unit fails because of what it finds: else a patrol by hand could never be without a failure after that.
+    assert checks(findings.warnings) == {("units", "qwen3guard-patrol.service")}
 
 
 @pytest.mark.parametrize(("answer", "warned"), [("yes", False), ("no", True)])

@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import GuardError
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import takeover
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.services import acl
 from support.modules import ModuleRun, run_module
 
 Tree = dict[str, tuple[int, bytes]]
@@ -182,3 +183,19 @@ def test_goes_on_where_it_was_stopped(engine_old: Old, monkeypatch: pytest.Monke
     record = takeover.Record(str(old.record))
     takeover.undo(takeover.plan_undo(record), record)
     assert old.all() == before
+
+
+def test_access_lists_come_and_go(engine_old: Old) -> None:
+    """Those of the data root are left there on the way back, and what had its own has them again."""
+    old = engine_old
+    service = "user::rwx,user:10001:rwx,group::r-x,mask::rwx,other::---"
+    os.setxattr(old.new, acl.ACL_DEFAULT, acl.encode_acl(service))
+    own = "user::rw-,user:10002:r--,group::---,mask::r--,other::---"
+    os.setxattr(old.logs / "audit.log", acl.ACL_ACCESS, acl.encode_acl(own))
+    everything = [path for path in old.logs.rglob("*") if not path.is_symlink()]
+    before = {path: (acl.read_acls(str(path)), path.stat().st_mode) for path in everything}
+    take_over(old)
+    assert acl.read_acls(str(old.new / "2024-05"))[acl.ACL_DEFAULT] == acl.encode_acl(service)
+    record = takeover.Record(str(old.record))
+    takeover.undo(takeover.plan_undo(record), record)
+    assert {path: (acl.read_acls(str(path)), path.stat().st_mode) for path in everything} == before

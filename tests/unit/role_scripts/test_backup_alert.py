@@ -31,12 +31,13 @@ class Alerts(t.NamedTuple):
     def record(self) -> Path:
         return self.place / "failures" / f"{UNIT}.json"
 
-    def run(self, event: str, command: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, event: str, command: str | None = "", program: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
         told = command or f'echo "$*" >>{self.place}/told'
-        settings = {"failures": str(self.record.parent), "command": ["/bin/sh", "-c", told, "sh"]}
+        words = [] if command is None else ["/bin/sh", "-c", told, "sh"]
+        settings = {"failures": str(self.record.parent), "command": words}
         (self.place / "alert.json").write_text(json.dumps(settings))
         return subprocess.run(
-            [sys.executable, str(SCRIPT), str(self.place / "alert.json"), event, UNIT],
+            [sys.executable, str(program), str(self.place / "alert.json"), event, UNIT],
             env={**os.environ, "PATH": f"{self.place}/bin:{os.environ['PATH']}"},
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
@@ -91,6 +92,22 @@ def test_alert_that_reached_nobody_is_tried_again(alerts: Alerts, command: str) 
     assert "Nobody may know" in failed.stdout
     assert alerts.run("raise").returncode == 0
     assert alerts.told() == [f"{UNIT} still-failing"]
+
+
+def test_program_beside_it_is_told_where_no_other_is_named(alerts: Alerts) -> None:
+    """The role patrol puts it there."""
+    place = alerts.place / "libexec"
+    place.mkdir()
+    script = place / "alert.py"
+    script.write_bytes(SCRIPT.read_bytes())
+    assert alerts.run("raise", None, program=script).returncode == 0
+    (place / "tell").write_text(f'#!/bin/sh\necho "$*" >>{alerts.place}/told\n')
+    assert alerts.run("clear", None, program=script).returncode == 0  # it may not be run
+    (place / "tell").chmod(0o755)
+    alerts.run("raise", None, program=script)
+    assert alerts.told() == [f"{UNIT} raised"]
+    alerts.run("clear", "true", program=script)
+    assert alerts.told() == [f"{UNIT} raised"]
 
 
 def test_damaged_record_does_not_silence(alerts: Alerts) -> None:

@@ -155,6 +155,17 @@ def test_a_directory_holds_whole_objects_only(tmp_path: Path) -> None:
     assert store.list("a") == {"y": 2}
 
 
+def test_a_missing_object_of_a_remote_with_directories(tmp_path: Path) -> None:
+    """SFTP, for one, says "directory not found" of an object, where an object store says nothing."""
+    store = RcloneStore("r:x", Options(program=a_program(tmp_path, 3, "ERROR : directory not found")))
+    with pytest.raises(NotStored):
+        store.read("guard-01/RECOVERY.md")
+    store = RcloneStore("r:x", Options(program=a_program(tmp_path, 5, "ERROR : connection lost")))
+    with pytest.raises(StoreError, match="connection lost") as caught:
+        store.read("guard-01/RECOVERY.md")
+    assert not isinstance(caught.value, NotStored)
+
+
 def test_a_directory_that_is_not_mounted(tmp_path: Path) -> None:
     """It is not made by itself: the backup would land on the wrong disk."""
     store = DirectoryStore(str(tmp_path / "mount"))

@@ -1,0 +1,54 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tell at once, and where the patrol tells it, that a unit failed or works again.
+
+usage: tell.py SETTINGS UNIT raised|still-failing|cleared
+
+SETTINGS is what the patrol is told. What was told is remembered where the patrol remembers it, so neither repeats the
+other. It ends with 0 when everybody who had to be told was reached.
+
+It runs in the collection that the role runtime keeps on the host, so it always fits the modules there; PYTHONPATH leads
+to them. Without Ansible, since a unit often fails where Ansible would fail too: on a full disk, say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import socket
+import sys
+
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import GuardError
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import alerts
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.notify import Target
+
+EVENTS = {"raised": True, "still-failing": True, "cleared": False}  # and whether the unit failed
+
+
+def main() -> int:
+    if len(sys.argv) != 4 or sys.argv[3] not in EVENTS:
+        sys.stderr.write(f"usage: tell.py SETTINGS UNIT {'|'.join(EVENTS)}\n")
+        return 2
+    settings_file, unit, event = sys.argv[1:]
+    settings = json.loads(pathlib.Path(settings_file).read_text(encoding="utf-8"))
+    instance = settings["guardops_instance"]
+    options = alerts.Options(
+        source=instance,
+        state_path=os.path.join(settings["guardops_state_dir"], "alerts", f"{instance}.json"),
+    )
+    verdict = alerts.of_unit(instance, unit, EVENTS[event], socket.gethostname())
+    try:
+        targets = [Target(url, place) for place, url in enumerate(settings["guardops_alert_urls"], start=1)]
+        outcome = alerts.alert(verdict, targets, options)
+    except GuardError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    print(f"Told: {', '.join(outcome.sent) or 'nobody, since it is known'}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

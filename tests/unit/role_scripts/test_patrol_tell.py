@@ -1,0 +1,106 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""roles/patrol/files/tell.py reaches those whom the patrol tells, once, and says no secret."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from support.checkout import ROOT
+from support.receivers import WECOM_KEY, Receiver, receiver
+
+SCRIPT = ROOT / "roles" / "patrol" / "files" / "tell.py"
+UNIT = "qwen3guard-backup@logs.service"
+
+
+@pytest.fixture
+def http() -> t.Iterator[Receiver]:
+    with receiver() as running:
+        yield running
+
+
+class Teller:
+    """The script with the settings of a patrol."""
+
+    def __init__(self, place: Path, http: Receiver) -> None:
+        self.state = place / "state"
+        self.settings = place / "patrol.json"
+        told = {
+            "guardops_instance": "guard-01", "guardops_state_dir": str(self.state), "guardops_alert_urls": [http.wecom],
+        }  # fmt: skip
+        self.settings.write_text(json.dumps(told))
+
+    def start(self, unit: str, event: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(self.settings), unit, event],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, unit: str, event: str) -> tuple[int, str]:
+        """Exit code, and all that it said."""
+        done = self.start(unit, event)
+        output, errors = done.communicate(timeout=60)
+        assert WECOM_KEY not in output + errors
+        return done.returncode, output + errors
+
+
+@pytest.fixture
+def teller(tmp_path: Path, http: Receiver) -> Teller:
+    return Teller(tmp_path, http)
+
+
+def test_each_change_is_one_message(teller: Teller, http: Receiver) -> None:
+    assert teller.run(UNIT, "cleared") == (0, "Told: nobody, since it is known.\n")
+    for event in ("raised", "still-failing", "cleared", "cleared"):
+        assert teller.run(UNIT, event)[0] == 0
+    raised, cleared = http.texts
+    assert raised.startswith("**Guard guard-01: 1 new**\nNew:\n- guard-01 units qwen3guard-backup@logs.service: ")
+    assert cleared.startswith("**Guard guard-01: 1 well again**\nWell again:\n- guard-01 units qwen3guard-backup@logs")
+
+
+def test_one_that_comes_while_another_tells_waits(teller: Teller, http: Receiver) -> None:
+    """Two units that fail at once, or a unit and a patrol."""
+    path = teller.state / "alerts" / "guard-01.json.lock"
+    path.parent.mkdir(parents=True)
+    with path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = teller.start(UNIT, "raised")
+        while waiting.poll() is None and not has_open(waiting.pid, path):
+            time.sleep(0.05)
+        assert http.taken == []
+    assert (*waiting.communicate(timeout=60), waiting.returncode) == ("Told: URL 1 (wecombot).\n", "", 0)
+    assert len(http.texts) == 1
+
+
+def has_open(pid: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # it closed something meanwhile, or ended
+        return any(link.resolve() == path for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def test_message_that_is_refused_is_sent_the_next_time(teller: Teller, http: Receiver) -> None:
+    http.status = 500
+    code, words = teller.run(UNIT, "raised")
+    assert (code, words.startswith("URL 1 (wecombot): expected")) == (1, True)
+    http.status = 200
+    assert teller.run(UNIT, "still-failing")[0] == 0
+    assert len(http.texts) == 1
+
+
+def test_other_arguments_are_refused(teller: Teller, http: Receiver) -> None:
+    code, words = teller.run(UNIT, "exploded")
+    assert (code, words) == (2, "usage: tell.py SETTINGS UNIT raised|still-failing|cleared\n")
+    assert http.taken == []
