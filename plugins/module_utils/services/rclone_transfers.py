@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 
 from ..system.process import Child
-from . import rclone
+from .rclone import NoDirectory, check
 from .transfers import Download, NotStored, Upload
 
 
@@ -31,7 +31,7 @@ class RcloneUpload(Upload):
     def commit(self) -> None:
         with contextlib.suppress(BrokenPipeError):  # its exit code says why
             self.child.stdin.close()
-        rclone.check(self.child, self.name)
+        check(self.child, self.name)
 
 
 class RcloneDownload(Download):
@@ -47,6 +47,6 @@ class RcloneDownload(Download):
 
     def check(self) -> None:
         try:
-            rclone.check(self.child, self.name)
-        except rclone.NoDirectory as error:  # so a remote that has directories, such as SFTP, says of an object too
-            raise NotStored(self.name, "an object", "none of that name") from error
+            check(self.child, self.name)
+        except NoDirectory:  # so a remote that has directories, such as SFTP, says of an object too
+            raise NotStored(self.name, "an object", "none of that name") from None
