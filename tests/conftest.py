@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pathlib
 import secrets
+import signal
 import typing as t
 
 import pytest
@@ -20,6 +21,11 @@ from support.scheduling import Scheduler
 from support.seaweed import Seaweed
 
 link_collection()  # pyproject.toml puts the folder on sys.path
+
+# A shell that is no terminal's starts what it has in the background with SIGINT ignored, and so would be what tests
+# start, and mean to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
