@@ -18,7 +18,7 @@ import tempfile
 import time
 
 from ..errors import GuardError, IntegrityError, KeyProviderError
-from ..system.files import claimed_directory, remove_abandoned
+from ..system.files import claimed_directory, memory_directory, remove_abandoned
 from ..system.process import Child, find_program, run
 
 # 2.2.8 is the first that always fails without integrity protection, and whose status lines no file
@@ -317,26 +317,10 @@ def _make_home() -> tuple[str, int, bool]:
 
     Homes of runs that were killed are removed: they may hold keys, and an agent may still serve them.
     """
-    for parent in ("/dev/shm", f"/run/user/{os.getuid()}", "/run"):  # noqa: S108 - a new, private name is made there
-        if _is_tmpfs(parent) and os.access(parent, os.W_OK | os.X_OK):
-            break
-    else:
-        parent = ""
+    parent = memory_directory()
     place = parent or tempfile.gettempdir()
     remove_abandoned(place, _HOME_PREFIX, _remove_home)
     return (*claimed_directory(place, _HOME_PREFIX), bool(parent))
-
-
-def _is_tmpfs(path: str) -> bool:
-    """Whether ``path`` is on tmpfs; /run is a plain directory in many containers."""
-    best, kind = "", ""
-    real = os.path.realpath(path)
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            point, this = line.split(" ")[1:3]
-            if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
-                best, kind = point, this
-    return kind == "tmpfs" and os.path.isdir(real)
 
 
 def _remove_home(home: str) -> None:
