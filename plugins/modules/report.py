@@ -81,9 +81,18 @@ options:
     default: 25
   path:
     description:
-      - The page. It is replaced as a whole, mode 0600; its directory must exist.
+      - The page. It is replaced as a whole; its directory must exist.
     type: path
     required: true
+  mode:
+    description:
+      - The page's permissions, such as V(0644) for one that a web server shows. Octal digits in quotes, or a number as
+        YAML makes one of V(0644) without quotes.
+      - The page names instances and hosts and tells what is wrong with them. Nothing on it was written by users of the
+        guard.
+    type: raw
+    default: "0600"
+    version_added: 0.5.0
 extends_documentation_fragment:
   - guardops.qwen3guard.repository
 attributes:
@@ -194,6 +203,8 @@ hint:
 
 import datetime
 import os
+import re
+import stat
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -248,15 +259,24 @@ def result_of(found: report.Report):
     return {"ok": found.ok, "counts": counts, "failures": [item._asdict() for item in failures[:MOST_FAILURES]]}
 
 
+def mode_of(told):
+    """Permissions as a number: told as such, which is what YAML makes of 0644, or in octal digits."""
+    if isinstance(told, int) and 0 <= told <= 0o777:
+        return told
+    if not isinstance(told, str) or not re.fullmatch(r"0?[0-7]{3}", told):
+        raise GuardError("option mode", "permissions such as 0644", repr(told))
+    return int(told, 8)
+
+
 def read_old(path, check):
-    """The page that is there; empty for none. In check mode its directory may be one that a task before would make."""
+    """(page that is there, its permissions); empty for none. In check mode a task before would make the directory."""
     if os.path.isdir(path) or not (check or os.path.isdir(os.path.dirname(path) or ".")):
         raise GuardError("option path", "a file in a directory that exists", path)
     try:
         with open(path, "rb") as handle:
-            return handle.read()
+            return handle.read(), stat.S_IMODE(os.fstat(handle.fileno()).st_mode)
     except FileNotFoundError:
-        return b""
+        return b"", None
     except OSError as error:
         raise GuardError(path, "a page that can be read", error.strerror or str(error)) from error
 
@@ -279,6 +299,7 @@ def main():
             days={"type": "int", "default": 90},
             details={"type": "int", "default": 25},
             path={"type": "path", "required": True},
+            mode={"type": "raw", "default": "0600"},
         ),
         mutually_exclusive=[("instance", "instances")],
         required_one_of=[("instance", "instances")],
@@ -286,12 +307,14 @@ def main():
     )
     path = module.params["path"]
     with failures_told(module):
-        before = read_old(path, module.check_mode)
+        mode = mode_of(module.params["mode"])
+        before, mode_before = read_old(path, module.check_mode)
         found = make(module)
         after = report_page.page(found).encode()
-        if before != after and not module.check_mode:
-            write_atomically(path, after)
-    result = {"changed": before != after, "path": path, "bytes": len(after), **result_of(found)}
+        changed = before != after or mode_before != mode
+        if changed and not module.check_mode:
+            write_atomically(path, after, mode)
+    result = {"changed": changed, "path": path, "bytes": len(after), **result_of(found)}
     if module._diff:
         result["diff"] = {"before": shown(before), "after": shown(after), "before_header": path, "after_header": path}
     module.exit_json(**printable(result))

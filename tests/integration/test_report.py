@@ -91,6 +91,19 @@ def test_diff_and_what_is_refused(trial: Trial, tmp_path: pathlib.Path) -> None:
     assert failed.failed
     assert failed.result["thing"] == "option path"
     assert report(trial, path, instances=["all"]).failed  # and an instance
+    failed = report(trial, path, mode="u=rw")
+    assert failed.result["thing"] == "option mode"
+
+
+@pytest.mark.parametrize("told", ["0644", "644", 0o644])
+def test_page_for_a_web_server(trial: Trial, tmp_path: pathlib.Path, told: str | int) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("the page before\n")
+    path.chmod(0o600)
+    report(trial, path, mode=told).succeeded()
+    assert path.stat().st_mode & 0o7777 == 0o644
+    report(trial, path).succeeded()
+    assert path.stat().st_mode & 0o7777 == 0o600
 
 
 def test_a_part_that_is_gone_is_the_first_thing_to_see(trial: Trial, tmp_path: pathlib.Path) -> None:

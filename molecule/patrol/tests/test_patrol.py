@@ -21,6 +21,8 @@ STATE = "/var/lib/guardops-qwen3guard"
 SETTINGS = "/etc/guardops-qwen3guard/patrol.json"
 METRICS = "/var/lib/prometheus/node-exporter/guardops_qwen3guard.prom"
 PATROL = "qwen3guard-patrol.service"
+REPORT = "qwen3guard-report.service"
+PAGE = "/var/www/html/guards.html"
 BACKUP = "qwen3guard-backup@logs.service"
 GATEWAY = "qwen3guard-gateway.service"
 # As in inventory/hosts.yml.
@@ -146,23 +148,25 @@ def ask(host: testinfra.host.Host, audits: int) -> None:
     host.run_expect([0], f"python3 -c %s {audits}", AUDIT)
 
 
-def test_timer_comes_in_the_zone_that_was_asked_for(host: testinfra.host.Host) -> None:
-    assert host.service("qwen3guard-patrol.timer").is_enabled
-    (timer,) = json.loads(host.check_output("systemctl list-timers --output=json qwen3guard-patrol.timer"))
+@pytest.mark.parametrize(("timer", "hours"), [("qwen3guard-patrol.timer", [2, 14]), ("qwen3guard-report.timer", [5])])
+def test_timer_comes_in_the_zone_that_was_asked_for(host: testinfra.host.Host, timer: str, hours: list[int]) -> None:
+    assert host.service(timer).is_enabled
+    (told,) = json.loads(host.check_output(f"systemctl list-timers --output=json {timer}"))
     shanghai = datetime.timezone(datetime.timedelta(hours=8))
-    there = datetime.datetime.fromtimestamp(timer["next"] / 1e6, shanghai)
-    assert there.hour in (2, 14)
+    there = datetime.datetime.fromtimestamp(told["next"] / 1e6, shanghai)
+    assert there.hour in hours
     assert there.minute <= 5  # the host's own delay
-    written = host.check_output("systemctl cat qwen3guard-patrol.timer").splitlines()
-    assert "OnCalendar=*-*-* 02:00:00 Asia/Shanghai" in written
-    assert "OnCalendar=*-*-* 14:00:00 Asia/Shanghai" in written
+    written = host.check_output(f"systemctl cat {timer}").splitlines()
+    for hour in hours:
+        assert f"OnCalendar=*-*-* {hour:02}:00:00 Asia/Shanghai" in written
 
 
-def test_unit_may_do_little(host: testinfra.host.Host) -> None:
-    rated = host.run(f"systemd-analyze security --no-pager {PATROL}").stdout.splitlines()[-1]
+@pytest.mark.parametrize("unit", [PATROL, REPORT])
+def test_unit_may_do_little(host: testinfra.host.Host, unit: str) -> None:
+    rated = host.run(f"systemd-analyze security --no-pager {unit}").stdout.splitlines()[-1]
     print(f"{host.backend.name}: {rated}")
     assert float(rated.split(":")[1].split()[0]) <= MOST_EXPOSED
-    shown = host.check_output(f"systemctl show --property=ReadWritePaths,ProtectSystem {PATROL}")
+    shown = host.check_output(f"systemctl show --property=ReadWritePaths,ProtectSystem {unit}")
     assert "ProtectSystem=strict" in shown
     assert ROOT not in shown
 
@@ -197,6 +201,19 @@ def test_metrics_are_for_everybody(host: testinfra.host.Host) -> None:
     assert values["guardops_qwen3guard_patrol_ok"] == "1"
     assert values[f'guardops_qwen3guard_service_up{{guard="{name}"}}'] == "1"
     assert float(values[f'guardops_qwen3guard_snapshot_size_bytes{{guard="{name}",layer="model"}}']) > 100_000
+
+
+def test_page_is_for_a_web_server(host: testinfra.host.Host) -> None:
+    """What the unit writes can be read by others, shows this guard, and is new each time."""
+    host.run_expect([0], f"systemctl start {REPORT}")
+    first = host.file(PAGE)
+    assert first.mode == 0o644
+    text = first.content_string
+    assert text.startswith("<!DOCTYPE html>")
+    assert host.check_output("hostname") in text
+    assert all(secret not in text for secret in (WECOM, HEARTBEAT))
+    host.run_expect([0], f"systemctl start {REPORT}")
+    assert host.file(PAGE).content_string != text
 
 
 def test_failed_backup_is_told_at_once_and_once(host: testinfra.host.Host, receiver: Receiver) -> None:
