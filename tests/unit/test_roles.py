@@ -50,3 +50,13 @@ def test_names_begin_with_the_role(role: str) -> None:
 def test_readme_names_every_option(role: str) -> None:
     readme = pathlib.Path(ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
     assert not [name for name in options_of(role) if f"`{name}`" not in readme]
+
+
+def test_roles_in_one_play_do_not_take_each_others_handlers() -> None:
+    """Handlers of all roles of a play share their names, and the last one of a name is the one that runs."""
+    found: dict[str, tuple[str, t.Any]] = {}
+    for path in sorted(ROOT.glob("roles/*/handlers/main.yml")):
+        for handler in yaml.safe_load(path.read_text(encoding="utf-8")):
+            role, other = found.setdefault(handler["name"], (path.parents[1].name, handler))
+            assert handler == other, f"{handler['name']}: {role} and {path.parents[1].name} mean different things"
+    assert "Restart the gateway" in found
