@@ -269,7 +269,9 @@ class Rclone:
             # To ask only for what is there, an S3 would be asked about each object before.
             chosen = ["--s3-no-head-object", "--retries", "1"]
             result = run(self._copy_of(location, names, directory, chosen), timeout=self.options.transfer_timeout)
-            found = {} if result.timed_out else _files_below(os.path.join(directory, "found"))
+            # One that was killed may have left half a file; one that ended by itself has removed it.
+            killed = result.timed_out or result.rc < 0
+            found = {} if killed else _files_below(os.path.join(directory, "found"))
         if result.rc == 0:
             return found
         # Some are not there, or something is wrong: asked before, the first is no error, and the second is told.

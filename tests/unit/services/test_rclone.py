@@ -111,6 +111,24 @@ def test_a_slow_transfer_is_killed(tmp_path: Path) -> None:
         Rclone(Options(program=str(path), transfer_timeout=1)).listing("r:x")
 
 
+@pytest.mark.parametrize(("end", "expected"), [
+    ("exit 0", {"a": b"first"}),  # it knows that b is not there, and nothing is asked again
+    ("exit 3", {"a": b"first", "b": b"second"}),  # what came is whole, since rclone removes what is not
+    ("kill -9 $$", {"a": b"second", "b": b"second"}),  # and has no time for that when it is killed
+])  # fmt: skip
+def test_objects_of_which_some_are_missing(tmp_path: Path, end: str, expected: dict[str, bytes]) -> None:
+    """The first call asks for all at once, and fails where one is missing; a second one asks for those only."""
+    path = tmp_path / "rclone"
+    path.write_text(f"""#!/bin/sh
+for target; do :; done
+mkdir -p "$target"
+case "$*" in *--s3-no-head-object*) printf first >"$target/a"; {end} ;; esac
+while read -r name; do printf second >"$target/$name"; done <"${{target%/found}}/names"
+""")
+    path.chmod(0o700)
+    assert Rclone(Options(program=str(path))).read_several("r:x", ["a", "b"]) == expected
+
+
 def test_a_missing_configuration(tmp_path: Path) -> None:
     with pytest.raises(GuardError, match="no such file"):
         Rclone(Options(program=a_program(tmp_path, 0, ""), config=str(tmp_path / "none")))
