@@ -104,8 +104,12 @@ def test_all_kinds_of_receivers_at_once(alerts: Alerts, http: Receiver, mail: tu
     (letter,) = mailbox.mails
     assert letter["Subject"] == "Guard guard-01: 1 new"
     assert letter["To"] == "ops@example.org"
-    text = "".join(part.get_payload(decode=True).decode() for part in letter.walk() if not part.is_multipart())
-    assert "000012-3f9a2c1d, 30 hours ago" in text
+    assert letter.get_content_type() == "text/plain"
+    lines = letter.get_payload(decode=True).decode().splitlines()
+    assert lines[0] == "New:"
+    assert lines[1].startswith("- guard-01 ")
+    assert "000012-3f9a2c1d, 30 hours ago" in lines[1]
+    assert lines[2].startswith("Open:")
 
 
 def test_a_long_verdict_is_cut_to_what_wecom_takes(alerts: Alerts, http: Receiver) -> None:

@@ -94,7 +94,11 @@ class Target:
                 raise GuardError(self.name, "a URL that Apprise knows", "another", "docs/patrol.md shows the forms.")
             kind = apprise.NotifyType.FAILURE if message.urgent else apprise.NotifyType.INFO
             body = "\n".join(fit(message.lines, service.body_maxlen))
-            taken = service.notify(body=body, title=message.title[: service.title_maxlen or None], notify_type=kind)
+            title = message.title[: service.title_maxlen or None]
+            # It is told that this is text: what it is not told it takes for HTML in mails, in which lines run together.
+            sender = apprise.Apprise()
+            sender.add(service)
+            taken = sender.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
         if not taken:
             raise GuardError(self.name, "a service that takes the message", listener.told(), _NOT_SENT)
 
