@@ -137,6 +137,9 @@ def engines(arguments: list[str]) -> Result:
         del os.environ["GUARDOPS_ENGINE"]
 
 
+LONG_SCENARIOS = ("recovery", "backup", "guard", "patrol")
+
+
 def molecule(arguments: list[str]) -> Result:
     """The scenarios, all or the named ones; each on real systemd hosts of its own, two scenarios at a time."""
     rc = command("tools/testbed", "prepare")
@@ -145,8 +148,8 @@ def molecule(arguments: list[str]) -> Result:
         return Result("not run", f"{why}, see above")
     command("tools/testbed", "clean")
     found = (os.path.dirname(path) for path in glob.glob("*/molecule.yml", root_dir=os.path.join(ROOT, "molecule")))
-    # The long one first, so that it does not run alone at the end.
-    names = arguments or sorted(found, key=lambda name: (name != "recovery", name))
+    # The long ones first, so that none of them runs alone at the end.
+    names = arguments or sorted(found, key=lambda name: (*(name != long for long in LONG_SCENARIOS), name))
     os.environ.setdefault("NO_COLOR", "1")
     os.makedirs(REPORTS, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(max_workers=min(2, len(names))) as pool:

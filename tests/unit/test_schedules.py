@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import pathlib
 import re
+import shutil
+import subprocess
 import typing as t
 
 import pytest
@@ -23,8 +25,9 @@ SAME = {
     "patrol every day": "patrol_schedules",
     "quick verification every day": "backup_verify_schedule",
     "full verification every Friday": "backup_verify_full_schedule",
+    "report every day": "patrol_report_schedules",
 }
-DAYS = {"FR": "Fri"}
+DAYS = {"FR": "Fri", "WE": "Wed"}
 
 
 def load(path: str) -> dict[str, t.Any]:
@@ -41,8 +44,11 @@ def as_calendar(schedule: dict[str, t.Any]) -> str:
     if rule["FREQ"] == "HOURLY":
         return "hourly"
     time = schedule["first"].partition("T")[2]
-    day = f"{DAYS[rule['BYDAY']]} " if rule["FREQ"] == "WEEKLY" else ""
-    return f"{day}*-*-* {time[:2]}:{time[2:4]}:{time[4:]}"
+    day = f"{DAYS[rule['BYDAY']]} " if rule["FREQ"] != "DAILY" else ""
+    if rule["FREQ"] == "MONTHLY":
+        assert rule["BYSETPOS"] == "1"
+    date = "01..07" if rule["FREQ"] == "MONTHLY" else "*"  # the first of such a day in a month
+    return f"{day}*-*-{date} {time[:2]}:{time[2:4]}:{time[4:]}"
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -50,6 +56,21 @@ def test_awx_and_the_timers_agree(name: str) -> None:
     variable = SAME[name]
     timer = load(f"roles/{variable.partition('_')[0]}/defaults/main.yml")[variable]
     assert [as_calendar(SCHEDULES[name])] == (timer if isinstance(timer, list) else [timer])
+
+
+def test_the_drill_of_a_controller_is_the_same(tmp_path: pathlib.Path) -> None:
+    """Its units are in the document, to be copied: systemd takes them, less the paths that are the user's."""
+    text = (ROOT / "docs" / "schedules.md").read_text(encoding="utf-8")
+    units = dict(re.findall(r"```ini\n# /etc/systemd/system/(\S+)\n(.*?)```", text, re.DOTALL))
+    assert sorted(units) == ["qwen3guard-drill.service", "qwen3guard-drill.timer"]
+    assert f"OnCalendar={as_calendar(SCHEDULES['drill every month'])}\n" in units["qwen3guard-drill.timer"]
+    for name, unit in units.items():
+        (tmp_path / name).write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", unit), encoding="utf-8")
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not there")
+    paths = [str(tmp_path / name) for name in units]
+    judged = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False)
+    assert "qwen3guard-drill" not in judged.stderr
 
 
 def test_both_verify_the_same_sample() -> None:
