@@ -24,7 +24,7 @@ def _compile_once(path, source):
     name = os.path.join(PLACE, f"{_imp.source_hash(0, source).hex()}.{sys.implementation.cache_tag}")
     try:
         with open(name, "rb") as file:
-            code = marshal.load(file)  # noqa: S302 - only the hosts write there
+            code = marshal.loads(file.read())  # noqa: S302 - only the hosts write there; to load from a file is slow
     except (OSError, EOFError, ValueError, TypeError):  # not there yet, or torn
         code = _compile(path, source)
         _keep(name, code)
