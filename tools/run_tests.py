@@ -137,7 +137,7 @@ def engines(arguments: list[str]) -> Result:
         del os.environ["GUARDOPS_ENGINE"]
 
 
-LONG_SCENARIOS = ("recovery", "backup", "guard", "patrol")
+LONG_SCENARIOS = ("recovery", "guard", "backup", "storage", "guard_docker", "patrol", "runtime")
 
 
 def molecule(arguments: list[str]) -> Result:
