@@ -6,7 +6,7 @@
 
 Ansible sends a module and all that it imports as a zip of sources. To compile them takes a host about 0.15 s in each
 task, and the processors are what the scenarios wait for. What runs stays the same: the key is the source. Times that
-scenarios print, such as a recovery's, are shorter by it than a host's own. tools/testbed puts this file into the images.
+scenarios print, a recovery's too, are shorter by it than a host's own. tools/testbed puts this file into the images.
 """
 
 import _imp
