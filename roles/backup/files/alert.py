@@ -23,12 +23,17 @@ import typing as t
 
 _AGAIN = datetime.timedelta(days=1)
 _LINES = 40
+# Seconds for each of systemd's two programs, and for the command: together less than the unit has.
+_PATIENCE, _LONGER = 25, 240
 _ERROR, _NOTICE = "<3>", "<5>"  # systemd takes these for the priority of a line
 
 
 def ask(*command: str) -> str:
     """What a program says; what is asked here only helps to understand, so a failure is no answer."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
     return done.stdout.decode(errors="replace")
 
 
@@ -56,17 +61,22 @@ def load(path: str) -> dict[str, t.Any]:
     try:
         with open(path, encoding="utf-8") as handle:
             known = json.load(handle)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
 
 
-def save(path: str, record: dict[str, t.Any]) -> None:
-    """Replace the file as a whole."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with open(f"{path}.new", "w", encoding="utf-8") as handle:
-        json.dump(record, handle, indent=1, ensure_ascii=False)
-    os.replace(f"{path}.new", path)
+def save(path: str, record: dict[str, t.Any]) -> bool:
+    """Replace the file as a whole. False where that is not possible: what was told is then told again."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(f"{path}.new", "w", encoding="utf-8") as handle:
+            json.dump(record, handle, indent=1, ensure_ascii=False)
+        os.replace(f"{path}.new", path)
+    except OSError as error:
+        print(f"{_ERROR}{path}: expected a file that can be written, found {error.strerror}.", flush=True)
+        return False
+    return True
 
 
 def tell(command: list[str], unit: str, event: str, line: str) -> bool:
@@ -75,7 +85,7 @@ def tell(command: list[str], unit: str, event: str, line: str) -> bool:
     if not command:
         return True
     try:
-        rc = subprocess.run([*command, unit, event], timeout=240, check=False).returncode
+        rc = subprocess.run([*command, unit, event], timeout=_LONGER, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
         print(f"{_ERROR}{command[0]}: {error}", flush=True)
         return False
@@ -95,7 +105,8 @@ def is_due(known: dict[str, t.Any], now: datetime.datetime) -> bool:
 def failed(unit: str, path: str, command: list[str]) -> bool:
     now = datetime.datetime.now(datetime.timezone.utc)
     known = load(path)
-    count = known.get("count", 0) + 1
+    before = known.get("count", 0)
+    count = before + 1 if isinstance(before, int) else 1
     stamp = now.isoformat(timespec="seconds")
     record = {**describe(unit), "since": known.get("since", stamp), "last": stamp, "count": count}
     record["told"] = known.get("told", "")
@@ -106,17 +117,22 @@ def failed(unit: str, path: str, command: list[str]) -> bool:
         line = f"{unit} failed{again} ({record['result']}, exit status {record['exit_status']}). See {path}."
         done = tell(command, unit, event, line)
         record["told"] = stamp if done else ""  # one that reached nobody is tried again at the next failure
-    save(path, record)
-    return done
+    return save(path, record) and done
 
 
 def worked(unit: str, path: str, command: list[str]) -> bool:
     known = load(path)
     if not os.path.exists(path):
         return True
-    os.unlink(path)
     line = f"{unit} works again; it had failed {known.get('count', '?')} times since {known.get('since', '?')}."
-    return tell(command, unit, "cleared", line)
+    if not tell(command, unit, "cleared", line):
+        return False  # it stays, and is told after the next run that works
+    try:
+        os.unlink(path)
+    except OSError as error:
+        print(f"{_ERROR}{path}: expected a file that can be removed, found {error.strerror}.", flush=True)
+        return False
+    return True
 
 
 def beside() -> list[str]:

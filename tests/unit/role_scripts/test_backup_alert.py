@@ -110,8 +110,47 @@ def test_program_beside_it_is_told_where_no_other_is_named(alerts: Alerts) -> No
     assert alerts.told() == [f"{UNIT} raised"]
 
 
-def test_damaged_record_does_not_silence(alerts: Alerts) -> None:
+@pytest.mark.parametrize(("record", "event"), [('{"told": 7', "raised"), ('{"count": "x"}', "still-failing")])
+def test_damaged_record_does_not_silence(alerts: Alerts, record: str, event: str) -> None:
     alerts.record.parent.mkdir()
-    alerts.record.write_text('{"told": 7')
+    alerts.record.write_text(record)
     alerts.run("raise")
+    assert alerts.told() == [f"{UNIT} {event}"]
+
+
+def test_end_that_reached_nobody_is_tried_again(alerts: Alerts) -> None:
+    alerts.run("raise")
+    assert alerts.run("clear", "exit 1").returncode == 1
     assert alerts.told() == [f"{UNIT} raised"]
+    alerts.run("raise")  # it fails again, and nobody has heard that it worked
+    for _count in range(2):
+        assert alerts.run("clear").returncode == 0
+    assert alerts.told() == [f"{UNIT} raised", f"{UNIT} cleared"]
+
+
+def test_disk_that_takes_nothing_does_not_silence(alerts: Alerts) -> None:
+    alerts.record.parent.touch()  # as it would be where it is full: the record cannot be written
+    done = alerts.run("raise")
+    assert (done.returncode, alerts.told()) == (1, [f"{UNIT} raised"])
+    assert f"{alerts.record}: expected a file that can be written" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+SLOW = """
+import runpy, subprocess, sys
+run = subprocess.run
+def slow(command, **more):
+    if command[0] == "journalctl":
+        raise subprocess.TimeoutExpired(command, more["timeout"])
+    return run(command, **more)
+subprocess.run = slow
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+def test_journal_that_does_not_answer_does_not_silence(alerts: Alerts) -> None:
+    slow = alerts.place / "slow.py"
+    slow.write_text(SLOW.format(script=str(SCRIPT)))
+    assert alerts.run("raise", program=slow).returncode == 0
+    record = json.loads(alerts.record.read_text())
+    assert (alerts.told(), record["exit_status"], record["lines"]) == ([f"{UNIT} raised"], "2", [])
