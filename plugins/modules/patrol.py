@@ -22,6 +22,7 @@ description:
   - With O(instances) looks at many instances by what lies in their repositories, and at nothing else. It needs
     neither keys nor hosts, and a thousand instances take less than a minute.
   - What it finds is one verdict. Hand it to M(guardops.qwen3guard.alert).
+  - A file that it cannot read or write (its state, O(metrics_file), O(verdict_file)) is a failure in the verdict.
 options:
   instance:
     description:
@@ -226,6 +227,25 @@ verdict:
       description: What was looked at.
       type: list
       elements: str
+    scope:
+      description: What this verdict speaks of. What was found of anything else is neither worse nor well again by it.
+      type: dict
+      contains:
+        instances:
+          description: Instances, with those that are missing or retired.
+          type: list
+          elements: str
+        repositories:
+          description: Repositories that were asked.
+          type: list
+          elements: str
+        layers:
+          description: Layers that were looked at.
+          type: list
+          elements: str
+        host:
+          description: Whether the host was looked at.
+          type: bool
     failures:
       description:
         - What is wrong; somebody has to act.
@@ -250,6 +270,9 @@ verdict:
           type: str
         hint:
           description: What to do next. May be empty.
+          type: str
+        where:
+          description: V(host) for what only a patrol with O(host) sees; empty otherwise.
           type: str
     warnings:
       description: What is odd; somebody should look.
@@ -284,7 +307,6 @@ hint:
 """
 
 import dataclasses
-import json
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -297,9 +319,9 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.module import 
     session_of,
     stores_of,
 )
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import patrol, patrol_metrics
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import patrol
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.patrol_files import leave_results
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.patrol_findings import Limits
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.system.files import write_atomically
 
 LIMITS = {
     "logs_hours": 24,
@@ -379,10 +401,8 @@ def main():
     params = module.params
     with failures_told(module):
         verdict = printable(dataclasses.asdict(look(module)))
-        if params["metrics_file"] and not module.check_mode:
-            write_atomically(params["metrics_file"], patrol_metrics.render(verdict).encode(), mode=0o644)
-        if params["verdict_file"] and not module.check_mode:
-            write_atomically(params["verdict_file"], (json.dumps(verdict, indent=1) + "\n").encode())
+        if not module.check_mode:
+            leave_results(verdict, params["instance"] or "", params["metrics_file"], params["verdict_file"])
     result = {"ok": verdict["ok"], "verdict": verdict, "changed": False}
     if verdict["ok"]:
         module.exit_json(**result)

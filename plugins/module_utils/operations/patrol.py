@@ -24,10 +24,11 @@ from ..errors import GuardError, StoreError
 from ..format.repository import Listed, Repository
 from ..services.gpg import Gpg
 from ..services.store import Store
-from ..system.files import make_private_directory, write_atomically
 from . import patrol_logs, patrol_system, snapshots
+from .patrol_files import load_state, save_state
 from .patrol_findings import (
     EVERYTHING,
+    HOST,
     UTC,
     Finding,
     Findings,
@@ -42,7 +43,7 @@ from .patrol_survey import HEARTBEAT, Survey, list_instances, read_surveys
 
 ALL = "all"
 _AT_ONCE = 250  # instances whose manifests are in memory at the same time
-_STATE_FORMAT = 1
+_MOST_CHECKS = 50  # of a host that the fleet's patrol names: what a sign of life says may be anybody's
 
 
 @dataclasses.dataclass
@@ -77,6 +78,7 @@ class Verdict:
     time: str
     host: str
     instances: list[str]
+    scope: dict[str, t.Any]  # what it speaks of at all: what was found of anything else is not well again by it
     failures: list[dict[str, str]]
     warnings: list[dict[str, str]]
     not_checked: list[dict[str, str]]
@@ -92,10 +94,12 @@ def patrol_fleet(stores: t.Sequence[Store], fleet: Fleet, limits: Limits, dry: b
     # Another fleet, in other repositories, has a memory of its own.
     token = hashlib.sha256("\n".join(store.location for store in stores).encode()).hexdigest()[:8]
     path = os.path.join(fleet.state_directory, f"fleet-{token}.json")
-    state = load_state(path)
-    remembered = state.get("instances")
+    state = load_state(path, whole)
+    remembered = (state or {}).get("instances")
     expected: set[str] = set(remembered) if ALL in fleet.instances and isinstance(remembered, list) else set()
     expected |= set(fleet.instances) - {ALL}
+    known = expected | set(fleet.retired)
+    dead = False
     seen: set[str] = set()
     for store in stores:
         try:
@@ -108,8 +112,10 @@ def patrol_fleet(stores: t.Sequence[Store], fleet: Fleet, limits: Limits, dry: b
                 surveys = read_surveys(store, {name: listed[name] for name in some}, whole_chains=False)
                 found += [_of_fleet(store, name, survey, limits, now) for name, survey in surveys.items()]
         except StoreError as error:
-            _leave_store(error, whole)
-            expected.clear()  # who is missing cannot be said
+            _leave_store(error, store.location, whole)
+            dead = True
+    if dead:
+        expected.clear()  # who is missing cannot be said
     for name in sorted(expected - seen - set(fleet.retired)):
         missing = Findings(name)
         hint = "Somebody removed it, or it never backed up. One that is gone for good belongs into the option retired."
@@ -118,12 +124,17 @@ def patrol_fleet(stores: t.Sequence[Store], fleet: Fleet, limits: Limits, dry: b
     if not found and not whole.failures:
         places = ", ".join(store.location for store in stores)
         whole.fail("instance", "repository", "instances", f"none in {places}", "Check the repository's name.")
-    if not dry and not whole.failures:
-        save_state(path, {**state, "instances": sorted((expected | seen) - set(fleet.retired))})
+    # A patrol of some instances knows nothing of who else there is.
+    if ALL in fleet.instances and not dry and not whole.failures and state is not None:
+        save_state(path, {**state, "instances": sorted((expected | seen) - set(fleet.retired))}, whole)
     whole.leave("host", "hosts", "services, logs, disks, units, clocks", "a patrol of a fleet reads repositories only")
     _leave_what_nobody_checks(whole)
     whole.leave("stored", "snapshots", "objects of every snapshot, in their sizes", "that is what verifications do")
-    return _verdict([whole, *found], sorted(seen), now, started)
+    scope = {
+        "instances": sorted(known | seen), "repositories": [store.location for store in stores],
+        "layers": list(limits.layers), "host": False,
+    }  # fmt: skip
+    return _verdict([whole, *found], sorted(seen), scope, now, started)
 
 
 def _of_fleet(store: Store, name: str, survey: Survey, limits: Limits, now: datetime.datetime) -> Findings:
@@ -149,10 +160,18 @@ def _check_heartbeat(told: dict[str, t.Any] | None, limits: Limits, now: datetim
             f"the last one was {told_age(age)} ago" if age is not None else "a sign of life without a time",
             "Is the host up? Look at the timer of its patrol.",
         )  # fmt: skip
+        findings.leave("patrol", "host", "what the host finds", "it tells nothing any more")
     elif told.get("ok") is not True:
         failed = told.get("failures")
-        checks = ", ".join(sorted(str(name)[:40] for name in failed)[:20]) if isinstance(failed, dict) else "something"
-        findings.fail("patrol", "what the host found", "a patrol without failures", checks, "Look at its own verdict.")
+        failed = failed if isinstance(failed, dict) and failed else {"something": 1}
+        # Each is a finding of its own: what fails today is told though something else has failed for weeks.
+        for check in sorted(failed)[:_MOST_CHECKS]:
+            count = failed[check] if isinstance(failed[check], int) else 1
+            findings.fail(
+                "patrol", f"{check[:40]} on the host", "a patrol without failures",
+                f"{count} failure{'' if count == 1 else 's'}", "Look at its own verdict.",
+            )  # fmt: skip
+        findings.leave("patrol", "what the host found", "each failure of the host", "it tells only how many there are")
 
 
 def patrol_instance(
@@ -169,7 +188,7 @@ def patrol_instance(
         check_instance(survey, limits, now, findings)
         _check_stored(repository, survey, findings)
     except StoreError as error:
-        _leave_store(error, findings)
+        _leave_store(error, "store", findings)
     if not canary or dry:
         findings.leave(
             "canary", "store", "an object written, read and removed", "check mode" if canary else "not asked"
@@ -181,15 +200,18 @@ def patrol_instance(
     else:
         _check_host(host, repository, limits, now, gpg, state_directory, findings, dry)
     _leave_what_nobody_checks(findings)
-    verdict = _verdict([findings], [name], now, started)
+    scope = {
+        "instances": [name], "repositories": [store.location], "layers": list(limits.layers), "host": host is not None,
+    }  # fmt: skip
+    verdict = _verdict([findings], [name], scope, now, started)
     if host is not None and survey is not None and not dry:
         _leave_heartbeat(repository, verdict)
     return verdict
 
 
-def _leave_store(error: StoreError, findings: Findings) -> None:
+def _leave_store(error: StoreError, thing: str, findings: Findings) -> None:
     """A store that does not answer is a failure, and says nothing about what lies in it."""
-    findings.fail("repository", "store", error.expected, f"{error.thing}: {error.found}", error.hint)
+    findings.fail("repository", thing, error.expected, f"{error.thing}: {error.found}", error.hint)
     findings.leave(EVERYTHING, "repository", "what lies in it", "the store did not answer")
 
 
@@ -232,7 +254,9 @@ def _check_host(
 ) -> None:  # fmt: skip
     path = os.path.join(state_directory, repository.instance, "patrol.json")
     places = [host.data_root, *host.places, *([state_directory] if os.path.isdir(state_directory) else [])]
-    state = load_state(path)
+    findings.where = HOST
+    remembered = load_state(path, findings)
+    state: dict[str, t.Any] = remembered or {}
     health = patrol_logs.check_service(host.health_url, findings)
     patrol_logs.check_logs(host.log, health, state, limits, now, findings)
     patrol_system.check_room(places, state, limits, now, findings)
@@ -243,8 +267,9 @@ def _check_host(
     for name in ("certificates", "openpgp_keys", "timers", "units"):
         if not getattr(host, name):
             findings.leave(name, "this host", name.replace("_", " "), "none was named")
-    if not dry:
-        save_state(path, state)
+    if not dry and remembered is not None:
+        save_state(path, state, findings)
+    findings.where = ""
 
 
 def _leave_heartbeat(repository: Repository, verdict: Verdict) -> None:
@@ -258,7 +283,7 @@ def _leave_heartbeat(repository: Repository, verdict: Verdict) -> None:
         repository.store.write(repository.name(HEARTBEAT), (json.dumps(told, indent=1) + "\n").encode())
     except GuardError as error:
         finding = Finding("patrol", "store", "a sign of life that can be left", error.found, error.hint)
-        verdict.failures.append(finding._replace(instance=repository.instance)._asdict())
+        verdict.failures.append(finding._replace(instance=repository.instance, where=HOST)._asdict())
         verdict.ok = False
 
 
@@ -275,36 +300,19 @@ def _leave_what_nobody_checks(findings: Findings) -> None:
     findings.leave("content", "snapshots", "content that comes back", "that is what verifications and drills do")
 
 
-def _verdict(found: list[Findings], instances: list[str], now: datetime.datetime, started: float) -> Verdict:
+def _verdict(
+    found: list[Findings], instances: list[str], scope: dict[str, t.Any], now: datetime.datetime, started: float
+) -> Verdict:
     failures = [finding._asdict() for findings in found for finding in findings.failures]
     return Verdict(
         ok=not failures,
         time=written_time(now),
         host=socket.gethostname(),
         instances=instances,
+        scope=scope,
         failures=failures,
         warnings=[finding._asdict() for findings in found for finding in findings.warnings],
         not_checked=[finding._asdict() for findings in found for finding in findings.not_checked],
         facts={findings.instance: findings.facts for findings in found if findings.instance},
         seconds=round(time.monotonic() - started, 3),
     )
-
-
-def load_state(path: str) -> dict[str, t.Any]:
-    """What earlier runs remembered; nothing where there is nothing, or nothing that can be understood."""
-    try:
-        with open(path, "rb") as handle:
-            raw = json.load(handle)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise GuardError(path, "a file that can be read", error.strerror or str(error)) from error
-    except (ValueError, RecursionError):
-        return {}
-    return raw if isinstance(raw, dict) and raw.get("format") == _STATE_FORMAT else {}
-
-
-def save_state(path: str, state: dict[str, t.Any]) -> None:
-    """Remember it for the next run."""
-    make_private_directory(os.path.dirname(path))
-    write_atomically(path, (json.dumps({**state, "format": _STATE_FORMAT}) + "\n").encode())

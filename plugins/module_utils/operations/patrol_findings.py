@@ -16,6 +16,7 @@ import typing as t
 from ..format.manifest import LAYERS
 
 EVERYTHING = "everything"  # a check that was not made: nobody can say that anything is well again
+HOST = "host"
 UTC = datetime.timezone.utc
 
 
@@ -32,11 +33,51 @@ class Finding(t.NamedTuple):
     found: str
     hint: str = ""
     instance: str = ""
+    where: str = ""  # HOST: of what only a patrol on the host can see
 
 
 def unit_finding(unit: str) -> Finding:
     """A unit that failed: a patrol finds it, and the unit itself may have it told at once."""
-    return Finding("units", unit, "a unit that has not failed", "failed", f"systemctl status {unit}")
+    return Finding("units", unit, "a unit that has not failed", "failed", f"systemctl status {unit}", where=HOST)
+
+
+# What an entry of not_checked leaves open beside what has its own check and thing: checks, whatever they are about.
+_LEFT_OPEN = {
+    ("certificates", "this host"): ("certificate",),
+    ("drill", "drills"): ("drill",),
+    ("openpgp_keys", "this host"): ("openpgp_key",),
+    ("patrol", "host"): ("patrol",),
+    ("timers", "this host"): ("timers",),
+    ("units", "systemd"): ("units", "timers"),
+    ("units", "this host"): ("units",),
+}
+_OF_LOGS = ("log_growth", "log_rate", "records")  # the thing of these does not begin with the layer
+
+
+def leaves_open(item: t.Mapping[str, t.Any], finding: t.Mapping[str, str]) -> bool:
+    """Whether this entry of not_checked means that nobody looked for the finding."""
+    if item.get("instance") not in ("", None, finding["instance"]):
+        return False
+    check, thing = str(item.get("check")), str(item.get("thing"))
+    same = (check, thing) == (finding["check"], finding["thing"])
+    return same or check == EVERYTHING or finding["check"] in _LEFT_OPEN.get((check, thing), ())
+
+
+def is_within(scope: t.Mapping[str, t.Any], finding: t.Mapping[str, str]) -> bool:
+    """Whether a patrol of this scope would have found it again. What a scope does not name, it does not limit."""
+    check, thing, instance = finding["check"], finding["thing"], finding["instance"]
+    if finding.get("where") == HOST:
+        limits = [("instances", instance)]
+        if scope.get("host") is False:
+            return False
+    else:
+        layer = "logs" if check in _OF_LOGS else thing.partition(", ")[0]
+        limits = [("layers", layer)] if layer in LAYERS else []
+        if instance:
+            limits.append(("instances", instance))
+        elif check == "repository":
+            limits.append(("repositories", thing))
+    return all(value in scope[name] for name, value in limits if isinstance(scope.get(name), list))
 
 
 @dataclasses.dataclass
@@ -62,6 +103,7 @@ class Findings:
 
     def __init__(self, instance: str):
         self.instance = instance
+        self.where = ""
         self.failures: list[Finding] = []
         self.warnings: list[Finding] = []
         self.not_checked: list[Finding] = []
@@ -69,15 +111,15 @@ class Findings:
 
     def fail(self, check: str, thing: str, expected: str, found: str, hint: str = "") -> None:
         """Something is wrong: somebody has to act."""
-        self.failures.append(Finding(check, thing, expected, found, hint, self.instance))
+        self.failures.append(Finding(check, thing, expected, found, hint, self.instance, self.where))
 
     def warn(self, check: str, thing: str, expected: str, found: str, hint: str = "") -> None:
         """Something is odd: somebody should look."""
-        self.warnings.append(Finding(check, thing, expected, found, hint, self.instance))
+        self.warnings.append(Finding(check, thing, expected, found, hint, self.instance, self.where))
 
     def leave(self, check: str, thing: str, expected: str, found: str, hint: str = "") -> None:
         """Something was not looked at: ``expected`` is what would have been, ``found`` why not."""
-        self.not_checked.append(Finding(check, thing, expected, found, hint, self.instance))
+        self.not_checked.append(Finding(check, thing, expected, found, hint, self.instance, self.where))
 
 
 def parse_time(text: t.Any) -> datetime.datetime | None:

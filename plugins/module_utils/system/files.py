@@ -38,7 +38,7 @@ def write_atomically(path: str, data: bytes, mode: int = 0o600) -> None:
     except OSError as error:
         raise GuardError(path, "a file that can be written", error.strerror or str(error)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):  # it was renamed
+        with contextlib.suppress(OSError):  # it was renamed, or what kept it from being written keeps it from this too
             os.unlink(temporary)
 
 
@@ -65,7 +65,10 @@ def make_private_directory(path: str) -> str:
 @contextlib.contextmanager
 def lock(path: str, what: str, patience: float = 0.0) -> t.Iterator[None]:
     """Hold ``path`` alone, or fail after ``patience`` and name the holder. The kernel frees it when the holder dies."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise GuardError(path, "a lock that can be made", error.strerror or str(error)) from error
     try:
         try:
             _take(fd, patience)
@@ -77,8 +80,11 @@ def lock(path: str, what: str, patience: float = 0.0) -> t.Iterator[None]:
                 f"one running with process id {holder}",
                 f"Wait for it to end. The lock is {path}; it is free as soon as that process is gone.",
             ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise GuardError(path, "a lock that can be taken", error.strerror or str(error)) from error
+        with contextlib.suppress(OSError):  # who holds it only helps to understand: a full disk takes locks too
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)

@@ -288,7 +288,12 @@ def test_fleet_finds_hosts_that_went_dark_or_fail(tmp_path: pathlib.Path) -> Non
     put(tmp_path / "r" / "guard-03" / "patrol.json", beat)
     found = fleet(tmp_path / "r", state=tmp_path / "state")
     assert failed(found) == {("guard-02", "patrol"), ("guard-03", "patrol")}
-    assert "free_space, units" in {item["found"] for item in found.failures}
+    assert {(item["thing"], item["found"]) for item in found.failures if item["instance"] == "guard-03"} == {
+        ("free_space on the host", "1 failure"), ("units on the host", "2 failures"),
+    }  # fmt: skip
+    for told in ({}, [], {"failures": "x"}, {"failures": {str(number): [] for number in range(9999)}}):
+        put(tmp_path / "r" / "guard-03" / "patrol.json", {**beat, "failures": {}, **dict(told)})
+        assert 1 < len(fleet(tmp_path / "r", state=tmp_path / "state").failures) < 100
 
 
 def test_fleet_misses_an_instance_that_is_gone_until_it_is_retired(tmp_path: pathlib.Path) -> None:
@@ -326,4 +331,4 @@ def test_verdict_is_json(tmp_path: pathlib.Path) -> None:
     raw = json.loads(json.dumps(dataclasses.asdict(fleet(tmp_path, state=tmp_path / "state"))))
     for name in ("failures", "warnings", "not_checked"):
         for item in raw[name]:
-            assert set(item) == {"check", "thing", "expected", "found", "hint", "instance"}
+            assert set(item) == {"check", "thing", "expected", "found", "hint", "instance", "where"}
