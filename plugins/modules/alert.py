@@ -16,7 +16,10 @@ description:
     webhooks. What is wrong now, what still is after a day, and what is well again; nothing when nothing changed.
   - What each URL was told is remembered for it alone, so that one that could not be reached is told the next time.
   - A finding counts as well again only where the verdict says nothing of its not having been looked at.
-  - A delivery that fails makes the module fail.
+  - What one message has no room for comes in further ones, ten at most. Of what has no room in those either the
+    instances are named, and it is told in full the next time.
+  - A delivery that fails, and a URL that is none, make the module fail when all others were told. So does a directory
+    O(memory_dir) that cannot be written; what was told is told again then.
 requirements:
   - Linux with Python 3.9 or newer on the managed host
   - The Python library C(apprise), for other URLs than those of WeCom and DingTalk
@@ -62,8 +65,9 @@ options:
     default: 7
   heartbeat_url:
     description:
-      - A URL that is asked (GET) after a verdict that is C(ok) and after all messages were delivered. Let a service
-        elsewhere tell you when it is not asked any more (a dead man's switch).
+      - A URL that is asked (GET) after each verdict, whatever it says, when all messages that there were have been
+        delivered. Let a service elsewhere tell you when it is not asked any more (a dead man's switch).
+      - It is not asked after a verdict with a list C(checked).
     type: str
     default: ""
   memory_dir:
@@ -122,6 +126,11 @@ cleared:
   description: Findings that are well again.
   returned: success
   type: int
+left:
+  description: What there was no room for. It is told the next time.
+  returned: success
+  type: int
+  version_added: 0.5.0
 tested:
   description: The URLs that got a message only to try the way.
   returned: success
@@ -132,7 +141,7 @@ heartbeat:
   returned: success
   type: bool
 text:
-  description: The last message, before it was cut to what the service takes.
+  description: The messages to the last of them, before they were cut to what the service takes.
   returned: success
   type: str
 thing:
@@ -162,7 +171,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import GuardError
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.module import failures_told, printable
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import alerts
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.notify import Target
 
 SOURCE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._@-]{0,62}\Z")
 
@@ -173,6 +181,8 @@ def checked_verdict(verdict):
         items = verdict.get(name) or []
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise GuardError(f"option verdict, {name}", "a list of objects", "something else")
+    if not isinstance(verdict.get("scope") or {}, dict):
+        raise GuardError("option verdict, scope", "an object", "something else")
     return verdict
 
 
@@ -203,8 +213,7 @@ def main():
             heartbeat_url=params["heartbeat_url"],
             dry=module.check_mode,
         )
-        targets = [Target(url, place) for place, url in enumerate(params["urls"], start=1)]
-        outcome = alerts.alert(printable(checked_verdict(params["verdict"])), targets, options)
+        outcome = alerts.alert(printable(checked_verdict(params["verdict"])), params["urls"], options)
     module.exit_json(changed=bool(outcome.sent), **printable(dataclasses.asdict(outcome)))
 
 

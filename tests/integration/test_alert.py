@@ -14,38 +14,9 @@ import typing as t
 
 import pytest
 
-from support.forked_modules import run_forked
-from support.modules import ModuleRun
+from support.alerts import BAD, FAILURE, GOOD, Alerts
 from support.processes import free_ports
 from support.receivers import DINGTALK_SECRET, WECOM_KEY, Mailbox, Receiver, receiver, smtp_server
-
-FAILURE = {
-    "check": "snapshot", "thing": "logs", "expected": "one younger than 24 hours",
-    "found": "000012-3f9a2c1d, 30 hours ago", "hint": "Look at the timer.",
-    "instance": "guard-01",
-}  # fmt: skip
-BAD: dict[str, t.Any] = {"ok": False, "failures": [FAILURE], "warnings": [], "not_checked": []}
-GOOD: dict[str, t.Any] = {"ok": True, "failures": [], "warnings": [], "not_checked": []}
-
-
-class Alerts:
-    """Runs the module for one source; what it prints and remembers is searched for secrets."""
-
-    def __init__(self, state: pathlib.Path):
-        self.state = state
-        self.secrets: list[str] = []
-
-    def run(self, verdict: dict[str, t.Any], *urls: str, **more: t.Any) -> ModuleRun:
-        arguments = {"source": "guard-01", "verdict": verdict, "urls": list(urls), "memory_dir": str(self.state)}
-        check = more.pop("check", False)
-        done = run_forked("alert", {**arguments, **more}, {}, check=check)
-        remembered = (
-            [path.read_text() for path in self.state.rglob("*") if path.is_file()] if self.state.exists() else []
-        )
-        for secret in self.secrets:
-            for text in (json.dumps(done.result), done.stderr, *remembered):
-                assert secret not in text
-        return done
 
 
 @pytest.fixture
@@ -112,14 +83,57 @@ def test_all_kinds_of_receivers_at_once(alerts: Alerts, http: Receiver, mail: tu
     assert lines[2].startswith("Open:")
 
 
-def test_a_long_verdict_is_cut_to_what_wecom_takes(alerts: Alerts, http: Receiver) -> None:
+def test_a_long_verdict_is_several_messages(alerts: Alerts, http: Receiver) -> None:
     many = [{**FAILURE, "instance": f"守卫-{number:03d}"} for number in range(200)]
-    assert alerts.run({**BAD, "failures": many}, http.wecom).succeeded()["raised"] == 200
-    (text,) = http.texts
-    assert len(text.encode()) <= 4096
-    shown = text.count("- 守卫-")
-    left = int(text.splitlines()[-1].split()[1])
-    assert shown + left == 200 + 1  # and the line of what is open
+    done = alerts.run({**BAD, "failures": many}, http.wecom).succeeded()
+    assert (done["raised"], done["left"]) == (200, 0)
+    assert 1 < len(http.texts) <= 10
+    assert all(len(text.encode()) <= 4096 for text in http.texts)
+    for number, text in enumerate(http.texts, start=1):
+        assert text.splitlines()[0] == f"**Guard guard-01: 200 new ({number} of {len(http.texts)})**"
+        assert text.count("New:") == text.count("Open: failures 200") == 1
+    assert [sum(f"- 守卫-{number:03d} " in text for text in http.texts) for number in range(200)] == [1] * 200
+    assert alerts.run({**BAD, "failures": many}, http.wecom).succeeded()["sent"] == []
+
+
+def test_of_a_large_outage_all_is_told_in_the_end(alerts: Alerts, http: Receiver) -> None:
+    """As many as there is room for; of the rest the names, and all of it the next time."""
+    many = [{**FAILURE, "instance": f"guard-{number:04d}"} for number in range(450)]
+    bad = {**BAD, "failures": many, "warnings": [{**FAILURE, "check": "log_rate"}]}
+    told = [alerts.run(bad, http.wecom).succeeded()]
+    assert len(http.texts) == 10
+    left = told[0]["left"]
+    assert 0 < left < 300
+    assert http.texts[-1].splitlines()[1].startswith(f"{left} more, which are told in full the next time: guard-0")
+    assert all(f"guard-{number:04d}" in "".join(http.texts) for number in range(450))
+    while told[-1]["left"]:
+        told.append(alerts.run(bad, http.wecom).succeeded())
+    assert sum(done["raised"] for done in told) == 451
+    everything = "\n".join(http.texts)
+    assert [everything.count(f"- guard-{number:04d} snapshot") for number in range(450)] == [1] * 450
+    # Well again is news of which nothing is lost either.
+    good = [alerts.run(GOOD, http.wecom).succeeded()]
+    while good[-1]["left"]:
+        good.append(alerts.run(GOOD, http.wecom).succeeded())
+    assert sum(done["cleared"] for done in good) == 451
+
+
+def test_messages_after_one_that_was_refused_come_the_next_time(
+    alerts: Alerts, http: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [{**FAILURE, "instance": f"guard-{number:04d}"} for number in range(80)]
+    answer = http.answer
+
+    def two_only(*request: t.Any) -> tuple[int, dict[str, t.Any]]:
+        return answer(*request) if len(http.taken) < 2 else (200, {"errcode": 45009})  # too many
+
+    monkeypatch.setattr(http, "answer", two_only)
+    assert alerts.run({**BAD, "failures": many}, http.wecom).failed
+    before = "".join(http.texts).count("- guard-")
+    monkeypatch.undo()
+    assert alerts.run({**BAD, "failures": many}, http.wecom).succeeded()["raised"] == 80 - before
+    everything = "\n".join(http.texts)
+    assert [everything.count(f"- guard-{number:04d} ") for number in range(80)] == [1] * 80
 
 
 @pytest.mark.parametrize(("url", "status", "words"), [
@@ -153,7 +167,8 @@ def test_who_was_not_reached_is_told_later_and_the_others_not_twice(
     assert (len(mailbox.mails), len(http.taken)) == (1, 1)
 
 
-def test_heartbeat_only_after_a_good_verdict_and_delivery(alerts: Alerts, http: Receiver) -> None:
+def test_heartbeat_after_each_verdict_that_was_delivered(alerts: Alerts, http: Receiver) -> None:
+    """Else nobody would notice a patrol that died while something was wrong."""
     beat = f"{http.url}/ping/s3cret"
     alerts.secrets = ["s3cret"]
 
@@ -161,14 +176,18 @@ def test_heartbeat_only_after_a_good_verdict_and_delivery(alerts: Alerts, http: 
         return [path for path, _document in http.taken].count("/ping/s3cret")
 
     assert alerts.run(GOOD, heartbeat_url=beat).succeeded()["heartbeat"] is True
-    assert beats() == 1
-    assert alerts.run(BAD, heartbeat_url=beat).succeeded()["heartbeat"] is False
+    assert alerts.run(BAD, heartbeat_url=beat).succeeded()["heartbeat"] is True
+    assert alerts.run(BAD, http.wecom, heartbeat_url=beat).succeeded()["heartbeat"] is True
+    assert beats() == 3
     assert alerts.run(GOOD, "wecombot://x?endpoint=http://127.0.0.1:1", heartbeat_url=beat).failed
-    assert beats() == 1
+    assert alerts.run({**BAD, "checked": [FAILURE]}, heartbeat_url=beat).succeeded()["heartbeat"] is False
+    assert beats() == 3
     http.status = 404
     done = alerts.run(GOOD, heartbeat_url=beat)
     assert done.failed
     assert "heartbeat_url: expected a status of 200 to 299, found status 404" in done.result["msg"]
+    done = alerts.run(GOOD, heartbeat_url="http://[s3cret")
+    assert "heartbeat_url: expected http:// or https:// and a host, found another one" in done.result["msg"]
 
 
 def test_check_mode_sends_and_remembers_nothing(alerts: Alerts, http: Receiver) -> None:
@@ -188,6 +207,7 @@ def test_damaged_memory_tells_everything_again(alerts: Alerts, http: Receiver) -
 @pytest.mark.parametrize(("more", "words"), [
     ({"source": "../etc"}, "option source"),
     ({"verdict": {"failures": "many"}}, "option verdict, failures"),
+    ({"verdict": {"scope": "wide"}}, "option verdict, scope"),
 ])  # fmt: skip
 def test_options_that_make_no_sense(alerts: Alerts, more: dict[str, t.Any], words: str) -> None:
     verdict = more.pop("verdict", BAD)

@@ -6,39 +6,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
-import typing as t
 from pathlib import Path
 
 import pytest
 from sample_instance.compare import compare_trees
 
+from support.disks import mounted, needs_root, remount
 from support.faulty_proxy import Fault, FaultyProxy
 from support.trial import Trial, kill
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small file system")
-
-
-@contextlib.contextmanager
-def mounted(path: Path, options: str) -> t.Iterator[Path]:
-    """A file system of its own in memory."""
-    path.mkdir(exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"mounting is not possible here: {done.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", path], check=True)
-
-
-def remount(path: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", path], check=True)
 
 
 @pytest.fixture

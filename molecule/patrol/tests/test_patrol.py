@@ -268,7 +268,7 @@ def test_patrol_tells_what_is_new_once(host: testinfra.host.Host, receiver: Rece
     assert BACKUP not in message
     assert "Open: failures 4," in message
     assert found(patrol(host, ends_well=False)) == {*broken, ("units", BACKUP)}
-    assert receiver.taken() == ([], [])  # nor was the heartbeat asked
+    assert receiver.taken() == ([], [f"/ping/{HEARTBEAT}"])  # a patrol that finds something is alive too
     assert "guardops_qwen3guard_patrol_ok 0\n" in host.file(METRICS).content_string
 
 

@@ -9,11 +9,15 @@ Private to the collection: use the modules, not this file.
 What each target was told is remembered for it alone: one that could not be reached is told the next time, and the
 others are not told twice. A finding counts as cleared only where the verdict says that it was looked at.
 
-A verdict may be of some things only, which ``checked`` names: that of a unit which failed just now, for instance.
+A verdict may be of some things only, which ``checked`` names: that of a unit which failed just now, for instance. And
+``scope`` says of what a patrol speaks at all: one of the repository says nothing of the host.
+
+Whatever else is wrong (a full disk, a URL that is none), those who can be reached are told first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -22,13 +26,12 @@ import typing as t
 
 from ..errors import GuardError
 from ..services import http
-from ..services.notify import Message, Target
+from ..services.notify import Target
 from ..system.files import lock, make_private_directory, write_atomically
-from .patrol_findings import EVERYTHING, UTC, parse_time, told_age, unit_finding, written_time
+from .alert_text import CLEARED, RAISED, STILL, Change, is_whole, pages
+from .patrol_findings import UTC, is_within, leaves_open, parse_time, unit_finding, written_time
 
-RAISED, STILL, CLEARED = "raised", "still", "cleared"
-_HEADS = {RAISED: "New", STILL: "Still", CLEARED: "Well again"}
-_FIELDS = ("check", "thing", "expected", "found", "hint", "instance")
+_FIELDS = ("check", "thing", "expected", "found", "hint", "instance", "where")
 _TEXT = 600  # characters of one field
 _PATIENCE = 120.0  # seconds for others who alert of the same: two units that fail at once, and a patrol
 _FORMAT = 1
@@ -47,15 +50,6 @@ class Options:
     dry: bool = False
 
 
-class Change(t.NamedTuple):
-    """One finding and what is new about it."""
-
-    kind: str
-    severity: str
-    since: str
-    finding: dict[str, str]
-
-
 @dataclasses.dataclass
 class Outcome:
     """What was sent to whom."""
@@ -64,34 +58,75 @@ class Outcome:
     raised: int = 0
     still: int = 0
     cleared: int = 0
+    left: int = 0  # that had no room, and are told the next time
     tested: list[str] = dataclasses.field(default_factory=list)  # names of targets
     heartbeat: bool = False
     text: str = ""
 
 
-def alert(verdict: dict[str, t.Any], targets: t.Sequence[Target], options: Options) -> Outcome:
-    """Send what changed to every target; raise at the end if one of them, or the heartbeat, was not reached."""
+def alert(verdict: dict[str, t.Any], urls: t.Sequence[str], options: Options) -> Outcome:
+    """Send what changed to everybody; raise at the end if somebody, the heartbeat or the memory was not reached."""
     now = datetime.datetime.now(UTC)
     outcome = Outcome()
-    if options.dry:
-        _tell_all(verdict, targets, options, _load(options), now, outcome)
-        return outcome
-    make_private_directory(os.path.dirname(options.state_path))
-    with lock(f"{options.state_path}.lock", f"alerts of {options.source}", _PATIENCE):
-        state = _load(options)
-        problems = _tell_all(verdict, targets, options, state, now, outcome)
-        write_atomically(options.state_path, (json.dumps({"format": _FORMAT, "targets": state}) + "\n").encode())
-    if options.heartbeat_url and not problems and verdict.get("ok") is True:
+    targets, unreached = targets_of(urls)
+    forgotten: list[GuardError] = []
+    if targets:
+        with _memory(options, forgotten) as state:
+            unreached += _tell_all(verdict, targets, options, state, now, outcome, may_test=not forgotten)
+    if options.heartbeat_url and not options.dry and not unreached and is_whole(verdict):
         try:
             _beat(options.heartbeat_url)
             outcome.heartbeat = True
         except GuardError as error:
-            problems.append(error)
-    if problems:
-        first = problems[0]
-        more = f" {len(problems)} in all were not reached." if len(problems) > 1 else ""
-        raise GuardError(first.thing, first.expected, first.found, f"{first.hint}{more} It is tried again next time.")
+            unreached.append(error)
+    if unreached or forgotten:
+        raise _in_one(unreached, forgotten)
     return outcome
+
+
+def targets_of(urls: t.Sequence[str]) -> tuple[list[Target], list[GuardError]]:
+    """Where messages go, and which URLs are none."""
+    targets, problems = [], []
+    for place, url in enumerate(urls, start=1):
+        try:
+            targets.append(Target(url, place))
+        except GuardError as error:
+            problems.append(error)
+    return targets, problems
+
+
+def check_urls(urls: t.Sequence[str], heartbeat_url: str = "") -> None:
+    """Raise `GuardError` if no message can ever go one of these ways; nothing is sent."""
+    targets, problems = targets_of(urls)
+    for target in targets:
+        try:
+            target.check()
+        except GuardError as error:
+            problems.append(error)
+    try:
+        if heartbeat_url:
+            http.check(heartbeat_url, "heartbeat_url")
+    except GuardError as error:
+        problems.append(error)
+    if problems:
+        raise _with_others(problems, "The same is true of")
+
+
+def _in_one(unreached: list[GuardError], forgotten: list[GuardError]) -> GuardError:
+    if not unreached:
+        return _with_others(forgotten, "", "What was told is not remembered, and is told again the next time.")
+    more = "It is tried again next time."
+    if forgotten:
+        more += f" Nor is it remembered what was told. {forgotten[0]}"
+    return _with_others(unreached, "Nor was reached", more)
+
+
+def _with_others(problems: list[GuardError], words: str, more: str = "") -> GuardError:
+    """The first, which also names the others."""
+    first = problems[0]
+    others = ", ".join(problem.thing for problem in problems[1:])
+    hint = " ".join(filter(None, (first.hint, f"{words}: {others}." if others and words else "", more)))
+    return GuardError(first.thing, first.expected, first.found, hint)
 
 
 def _beat(url: str) -> None:
@@ -100,35 +135,81 @@ def _beat(url: str) -> None:
         raise GuardError("heartbeat_url", "a status of 200 to 299", f"status {reply.status}")
 
 
+@contextlib.contextmanager
+def _memory(options: Options, problems: list[GuardError]) -> t.Iterator[dict[str, t.Any]]:
+    """What each target knows, kept as it is afterwards. What is wrong with that keeps nobody from being told."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if not options.dry:
+                make_private_directory(os.path.dirname(options.state_path))
+                stack.enter_context(lock(f"{options.state_path}.lock", f"alerts of {options.source}", _PATIENCE))
+        except GuardError as error:
+            problems.append(error)
+        state: dict[str, t.Any] = {}
+        try:
+            state = _load(options)
+        except GuardError as error:
+            problems.append(error)
+        before = _written(state)
+        yield state
+        if not options.dry and not problems and _written(state) != before:
+            try:
+                write_atomically(options.state_path, _written(state))
+            except GuardError as error:
+                problems.append(error)
+
+
+def _written(state: dict[str, t.Any]) -> bytes:
+    return (json.dumps({"format": _FORMAT, "targets": state}) + "\n").encode()
+
+
 def _tell_all(
     verdict: dict[str, t.Any], targets: t.Sequence[Target], options: Options, state: dict[str, t.Any],
-    now: datetime.datetime, outcome: Outcome,
+    now: datetime.datetime, outcome: Outcome, may_test: bool,
 ) -> list[GuardError]:  # fmt: skip
     """Go through the targets; ``state`` then says what those that were reached know."""
     problems = []
     for target in targets:
         memory = state.get(target.identity, {})
-        found, known = changes(verdict, memory.get("known", {}), options, now)
+        known = memory.get("known", {})
+        found, after = changes(verdict, known, options, now)
         last = parse_time(memory.get("reached"))
         quiet = last is None or now - last > datetime.timedelta(days=options.test_days or 36500)
-        testing = not found and quiet and _is_whole(verdict)
+        testing = not found and quiet and may_test and is_whole(verdict)
         if not found and not testing:
             continue
-        message = compose(options.source, verdict, found)
+        texts: list[str] = []
+        told: list[Change] = []
         try:
-            if not options.dry:
-                target.send(message)
+            for message, some in pages(options.source, verdict, found, target.fits):
+                if options.dry:
+                    target.check()
+                else:
+                    target.send(message)
+                told += some
+                texts.append("\n".join([message.title, *message.lines]))
         except GuardError as error:
             problems.append(error)
+        if not texts:
             continue
-        state[target.identity] = {"known": known, "reached": written_time(now)}
+        keys = {change.key for change in told}
+        untold = [change for change in found if change.key not in keys]
+        state[target.identity] = {"known": _without(untold, after, known), "reached": written_time(now)}
         outcome.sent.append(target.name)
-        outcome.text = "\n".join([message.title, *message.lines])
+        outcome.text = "\n\n".join(texts)
         if testing:
             outcome.tested.append(target.name)
         for kind in (RAISED, STILL, CLEARED):
-            setattr(outcome, kind, max(getattr(outcome, kind), sum(change.kind == kind for change in found)))
+            setattr(outcome, kind, max(getattr(outcome, kind), sum(change.kind == kind for change in told)))
+        outcome.left = max(outcome.left, len(untold))
     return problems
+
+
+def _without(untold: t.Sequence[Change], after: dict[str, t.Any], before: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What is known where this was not told: of that, what was known before."""
+    keys = {change.key for change in untold}
+    kept = {key: before[key] for key in keys if key in before}
+    return {**{key: known for key, known in after.items() if key not in keys}, **kept}
 
 
 def changes(
@@ -147,7 +228,7 @@ def changes(
             told = parse_time(before["told"]) if before else None
             if before is None or told is None:
                 after[key] = {"since": written_time(now), "told": written_time(now), "finding": finding}
-                found.append(Change(RAISED, severity, written_time(now), finding))
+                found.append(Change(RAISED, severity, written_time(now), finding, key))
                 continue
             after[key] = {**before, "finding": finding}
             if (
@@ -159,14 +240,14 @@ def changes(
                 )
             ):
                 after[key]["told"] = written_time(now)
-                found.append(Change(STILL, severity, before["since"], finding))
+                found.append(Change(STILL, severity, before["since"], finding, key))
     for key, before in known.items():
         if key in after:
             continue
         if _was_not_checked(verdict, before["finding"]):
             after[key] = before
         else:
-            found.append(Change(CLEARED, key.partition("|")[0], before["since"], before["finding"]))
+            found.append(Change(CLEARED, key.partition("|")[0], before["since"], before["finding"], key))
     return found, after
 
 
@@ -177,61 +258,14 @@ def of_unit(instance: str, unit: str, failed: bool, host: str = "") -> dict[str,
     return {**verdict, "host": host, "time": written_time(datetime.datetime.now(UTC))}
 
 
-def _is_whole(verdict: dict[str, t.Any]) -> bool:
-    """Whether it speaks of all that there is to be looked at."""
-    return verdict.get("checked") is None
-
-
 def _was_not_checked(verdict: dict[str, t.Any], finding: dict[str, str]) -> bool:
-    if not _is_whole(verdict):
+    if not is_whole(verdict):
         names = ("check", "thing", "instance")
         checked = [[str(item.get(name) or "") for name in names] for item in verdict["checked"]]
         if [finding[name] for name in names] not in checked:
             return True
-    for item in verdict.get("not_checked") or []:
-        if item.get("instance") in ("", None, finding["instance"]):
-            if item.get("check") == EVERYTHING:
-                return True
-            if (item.get("check"), item.get("thing")) == (finding["check"], finding["thing"]):
-                return True
-    return False
-
-
-def compose(source: str, verdict: dict[str, t.Any], found: t.Sequence[Change]) -> Message:
-    """The message: what is new first, then what is well again, and how much is open."""
-    lines: list[str] = []
-    counts = []
-    for kind, head in _HEADS.items():
-        chosen = [change for change in found if change.kind == kind]
-        if chosen:
-            counts.append(f"{len(chosen)} {head.lower()}")
-            lines += [f"{head}:", *(_told(change) for change in sorted(chosen, key=lambda item: item.severity))]
-    if _is_whole(verdict):
-        failures, warnings = (len(verdict.get(name) or []) for name in ("failures", "warnings"))
-        left = len(verdict.get("not_checked") or [])
-        lines.append(f"Open: failures {failures}, warnings {warnings}. Not checked: {left}.")
-    if not found:
-        lines.append("This message tries the way that alerts take. There is nothing to do.")
-    where = " ".join(filter(None, (str(verdict.get("host") or ""), str(verdict.get("time") or ""))))
-    if where:
-        lines.append(f"From {where}")
-    urgent = any(change.kind != CLEARED and change.severity == "failure" for change in found)
-    title = f"Guard {source}: {', '.join(counts) or 'a test of the alerts'}"
-    return Message(title[:200], lines, urgent)
-
-
-def _told(change: Change) -> str:
-    finding = change.finding
-    what = " ".join(filter(None, (finding["instance"], finding["check"], finding["thing"])))
-    since = parse_time(change.since)
-    if change.kind == CLEARED:
-        lasted = f", after {told_age((datetime.datetime.now(UTC) - since).total_seconds() / 3600)}" if since else ""
-        return f"- {what}{lasted}"
-    mark = "" if change.severity == "failure" else "(warning) "
-    still = f" (since {change.since})" if change.kind == STILL else ""
-    hint = f" {finding['hint']}" if finding["hint"] else ""
-    text = f"- {mark}{what}{still}: expected {finding['expected']}, found {finding['found']}.{hint}"
-    return " ".join(text.split())
+    scope = verdict.get("scope") or {}
+    return not is_within(scope, finding) or any(leaves_open(item, finding) for item in verdict.get("not_checked") or [])
 
 
 def _load(options: Options) -> dict[str, t.Any]:

@@ -39,21 +39,31 @@ def post_json(url: str, content: t.Any, name: str = "", patience: float = 20.0) 
     return _ask(url, json.dumps(content, ensure_ascii=False).encode(), patience, True, name)
 
 
-def _ask(url: str, data: bytes | None, patience: float, proxies: bool, name: str) -> Reply:
-    parts = urllib.parse.urlsplit(url)
-    # What comes after the host may be a secret.
-    where = name or f"{parts.scheme}://{parts.hostname}"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+def check(url: str, name: str = "") -> str:
+    """What may be shown of a URL: what comes after the host may be secret. `GuardError` where it leads nowhere."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is alone, or a port that is no number
+        known = False
+    if not known:
         raise GuardError(name or "a URL", "http:// or https:// and a host", "another one")
+    return f"{parts.scheme}://{parts.hostname}"
+
+
+def _ask(url: str, data: bytes | None, patience: float, proxies: bool, name: str) -> Reply:
+    shown = check(url, name)
+    where = name or shown
     headers = {"User-Agent": "guardops", **({"Content-Type": "application/json; charset=utf-8"} if data else {})}
     request = urllib.request.Request(url, data, headers)  # noqa: S310 - the scheme was looked at above
     opener = urllib.request.build_opener(*([] if proxies else [urllib.request.ProxyHandler({})]))
     try:
-        with opener.open(request, timeout=patience) as reply:
-            return Reply(reply.status, reply.read(_LARGEST))
-    except urllib.error.HTTPError as error:
-        with error:
-            return Reply(error.code, error.read(_LARGEST))
+        try:
+            with opener.open(request, timeout=patience) as reply:
+                return Reply(reply.status, reply.read(_LARGEST))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Reply(error.code, error.read(_LARGEST))
     except (OSError, http.client.HTTPException, ValueError) as error:
         # Not the error's own text, which may quote the URL.
         reason = getattr(error, "reason", error)

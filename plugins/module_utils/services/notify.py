@@ -34,7 +34,9 @@ except ImportError:  # told where a URL needs it
 
 WECOM_HOST, DINGTALK_HOST = "https://qyapi.weixin.qq.com", "https://oapi.dingtalk.com"
 _WECOM_BYTES, _DINGTALK_BYTES = 4096, 18000
+_BOTS = ("wecombot", "dingtalk")
 _WEBHOOK = re.compile(r"\Ahttps?://[^/]+/cgi-bin/webhook/send/?\?(?:.*&)?key=[A-Za-z0-9_-]+")
+_HAS_KEY = re.compile(r"[?&](?:key|access_token)=[^&]")
 _SCHEME = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 # What is written into a verdict may come from a store that anybody writes to: no links, no tags.
 _PLAIN = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")"})
@@ -62,15 +64,41 @@ class Target:
         self.name = f"URL {place} ({self.kind})"
         # Tells one target from another from run to run, and does not give the URL away.
         self.identity = hashlib.sha256(url.encode()).hexdigest()[:16]
+        self._made: t.Any = None
+
+    def check(self) -> None:
+        """Raise `GuardError` where no message can ever go this way; nothing is sent."""
+        if self.kind in _BOTS:
+            http.check(self._address(), self.name)
+        else:
+            self._service()
+
+    def fits(self, message: Message) -> bool:
+        """Whether the service takes it as a whole; `GuardError` where it takes none."""
+        if self.kind == "wecombot":
+            _title, lines, most = _wecom_text(message)
+        elif self.kind == "dingtalk":
+            _title, lines, most = _dingtalk_text(message)
+        else:
+            lines, most = message.lines, self._service().body_maxlen
+        return fit(lines, most) == lines
 
     def send(self, message: Message) -> None:
         """Deliver it, or raise `GuardError`."""
-        if self.kind == "wecombot":
-            self._to_bot(wecom_address(self._url), wecom_payload(message))
-        elif self.kind == "dingtalk":
-            self._to_bot(dingtalk_address(self._url, time.time()), dingtalk_payload(message))
+        if self.kind in _BOTS:
+            payload = wecom_payload if self.kind == "wecombot" else dingtalk_payload
+            self._to_bot(self._address(), payload(message))
         else:
             self._by_apprise(message)
+
+    def _address(self) -> str:
+        try:
+            made = wecom_address(self._url) if self.kind == "wecombot" else dingtalk_address(self._url, time.time())
+        except ValueError:  # a bracket that is alone
+            made = ""
+        if not _HAS_KEY.search(made):
+            raise GuardError(self.name, "a URL with a key", "something else", "docs/patrol.md shows the forms.")
+        return made
 
     def _to_bot(self, address: str, payload: dict[str, t.Any]) -> None:
         reply = http.post_json(address, payload, self.name)
@@ -82,16 +110,23 @@ class Target:
             found = f"status {reply.status}" + (f", errcode {code}" if isinstance(code, int) else "")
             raise GuardError(self.name, "a service that takes the message", found, _NOT_SENT)
 
-    def _by_apprise(self, message: Message) -> None:
+    def _service(self) -> t.Any:
+        """What Apprise makes of the URL."""
         if apprise is None:
             raise GuardError(
                 self.name, "the Python library apprise", "none",
                 "Install requirements/alerts.txt. WeCom (wecombot://) and DingTalk (dingtalk://) need no library.",
             )  # fmt: skip
+        if self._made is None:
+            with _Listener():
+                self._made = apprise.Apprise.instantiate(self._url)
+        if self._made is None:
+            raise GuardError(self.name, "a URL that Apprise knows", "another", "docs/patrol.md shows the forms.")
+        return self._made
+
+    def _by_apprise(self, message: Message) -> None:
+        service = self._service()
         with _Listener() as listener:
-            service = apprise.Apprise.instantiate(self._url)
-            if service is None:
-                raise GuardError(self.name, "a URL that Apprise knows", "another", "docs/patrol.md shows the forms.")
             kind = apprise.NotifyType.FAILURE if message.urgent else apprise.NotifyType.INFO
             body = "\n".join(fit(message.lines, service.body_maxlen))
             title = message.title[: service.title_maxlen or None]
@@ -141,9 +176,14 @@ def wecom_address(url: str) -> str:
 
 def wecom_payload(message: Message) -> dict[str, t.Any]:
     """Markdown, of at most 4,096 bytes."""
-    head = f"**{message.title.translate(_PLAIN)}**"
-    lines = fit([line.translate(_PLAIN) for line in message.lines], _WECOM_BYTES - len(head.encode()) - 1)
-    return {"msgtype": "markdown", "markdown": {"content": "\n".join([head, *lines])}}
+    title, lines, most = _wecom_text(message)
+    return {"msgtype": "markdown", "markdown": {"content": "\n".join([f"**{title}**", *fit(lines, most)])}}
+
+
+def _wecom_text(message: Message) -> tuple[str, list[str], int]:
+    """Title, lines, and the bytes that these may have."""
+    title = message.title.translate(_PLAIN)
+    return title, [line.translate(_PLAIN) for line in message.lines], _WECOM_BYTES - len(f"**{title}**\n".encode())
 
 
 def dingtalk_address(url: str, now: float) -> str:
@@ -163,9 +203,13 @@ def dingtalk_address(url: str, now: float) -> str:
 
 def dingtalk_payload(message: Message) -> dict[str, t.Any]:
     """Markdown; its lines are paragraphs only with an empty line between."""
-    title = message.title.translate(_PLAIN)
-    lines = fit([line.translate(_PLAIN) for line in message.lines], _DINGTALK_BYTES // 2)
-    return {"msgtype": "markdown", "markdown": {"title": title, "text": "\n\n".join([f"**{title}**", *lines])}}
+    title, lines, most = _dingtalk_text(message)
+    text = "\n\n".join([f"**{title}**", *fit(lines, most)])
+    return {"msgtype": "markdown", "markdown": {"title": title, "text": text}}
+
+
+def _dingtalk_text(message: Message) -> tuple[str, list[str], int]:
+    return message.title.translate(_PLAIN), [line.translate(_PLAIN) for line in message.lines], _DINGTALK_BYTES // 2
 
 
 def fit(lines: t.Sequence[str], most: int) -> list[str]:

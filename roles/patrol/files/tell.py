@@ -5,9 +5,11 @@
 """Tell at once, and where the patrol tells it, that a unit failed or works again.
 
 usage: tell.py SETTINGS UNIT raised|still-failing|cleared
+       tell.py SETTINGS --check
 
 SETTINGS is what the patrol is told. What was told is remembered where the patrol remembers it, so neither repeats the
-other. It ends with 0 when everybody who had to be told was reached.
+other. It ends with 0 when everybody who had to be told was reached. With --check it sends nothing, and ends with 0 when
+all URLs are some that messages can be sent to.
 
 It runs in the collection that the role runtime keeps on the host, so it always fits the modules there; PYTHONPATH leads
 to them. Without Ansible, since a unit often fails where Ansible would fail too: on a full disk, say.
@@ -20,34 +22,40 @@ import os
 import pathlib
 import socket
 import sys
+import typing as t
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import GuardError
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import alerts
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.services.notify import Target
 
 EVENTS = {"raised": True, "still-failing": True, "cleared": False}  # and whether the unit failed
 
 
 def main() -> int:
-    if len(sys.argv) != 4 or sys.argv[3] not in EVENTS:
-        sys.stderr.write(f"usage: tell.py SETTINGS UNIT {'|'.join(EVENTS)}\n")
+    checking = sys.argv[2:] == ["--check"]
+    if not checking and (len(sys.argv) != 4 or sys.argv[3] not in EVENTS):
+        sys.stderr.write(f"usage: tell.py SETTINGS UNIT {'|'.join(EVENTS)}\n       tell.py SETTINGS --check\n")
         return 2
-    settings_file, unit, event = sys.argv[1:]
-    settings = json.loads(pathlib.Path(settings_file).read_text(encoding="utf-8"))
+    settings = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        if checking:
+            alerts.check_urls(settings["guardops_alert_urls"], settings.get("guardops_heartbeat_url", ""))
+        else:
+            tell(settings, *sys.argv[2:])
+    except GuardError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def tell(settings: dict[str, t.Any], unit: str, event: str) -> None:
     instance = settings["guardops_instance"]
     options = alerts.Options(
         source=instance,
         state_path=os.path.join(settings["guardops_state_dir"], "alerts", f"{instance}.json"),
     )
     verdict = alerts.of_unit(instance, unit, EVENTS[event], socket.gethostname())
-    try:
-        targets = [Target(url, place) for place, url in enumerate(settings["guardops_alert_urls"], start=1)]
-        outcome = alerts.alert(verdict, targets, options)
-    except GuardError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    outcome = alerts.alert(verdict, settings["guardops_alert_urls"], options)
     print(f"Told: {', '.join(outcome.sent) or 'nobody, since it is known'}.")
-    return 0
 
 
 if __name__ == "__main__":

@@ -15,15 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import GuardError
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.alerts import (
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.alert_text import (
     CLEARED,
     RAISED,
     STILL,
-    Options,
-    changes,
     compose,
-    of_unit,
 )
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.alerts import Options, changes, of_unit
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.patrol_findings import (
     Findings,
     unit_finding,

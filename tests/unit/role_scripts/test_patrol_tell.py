@@ -42,16 +42,19 @@ class Teller:
         }  # fmt: skip
         self.settings.write_text(json.dumps(told))
 
-    def start(self, unit: str, event: str) -> subprocess.Popen[str]:
+    def set(self, **more: t.Any) -> None:
+        self.settings.write_text(json.dumps({**json.loads(self.settings.read_text()), **more}))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(self.settings), unit, event],
+            [sys.executable, str(SCRIPT), str(self.settings), *words],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def run(self, unit: str, event: str) -> tuple[int, str]:
+    def run(self, *words: str) -> tuple[int, str]:
         """Exit code, and all that it said."""
-        done = self.start(unit, event)
+        done = self.start(*words)
         output, errors = done.communicate(timeout=60)
         assert WECOM_KEY not in output + errors
         return done.returncode, output + errors
@@ -102,5 +105,30 @@ def test_message_that_is_refused_is_sent_the_next_time(teller: Teller, http: Rec
 
 def test_other_arguments_are_refused(teller: Teller, http: Receiver) -> None:
     code, words = teller.run(UNIT, "exploded")
-    assert (code, words) == (2, "usage: tell.py SETTINGS UNIT raised|still-failing|cleared\n")
+    assert (code, words.splitlines()[0]) == (2, "usage: tell.py SETTINGS UNIT raised|still-failing|cleared")
+    assert http.taken == []
+
+
+def test_disk_that_takes_nothing_is_told(teller: Teller, http: Receiver) -> None:
+    """As it would be where it is full: there is no directory for what was told."""
+    teller.state.touch()
+    code, words = teller.run(UNIT, "raised")
+    assert (code, len(http.texts)) == (1, 1)
+    assert "is not remembered, and is told again the next time" in words
+
+
+def test_url_that_is_none_keeps_the_others_from_nothing(teller: Teller, http: Receiver) -> None:
+    teller.set(guardops_alert_urls=["wecombot", http.wecom])
+    code, words = teller.run(UNIT, "raised")
+    assert (code, len(http.texts)) == (1, 1)
+    assert words.startswith("URL 1: expected a URL, found something else.")
+
+
+def test_check_says_which_urls_are_none_and_sends_nothing(teller: Teller, http: Receiver) -> None:
+    assert teller.run("--check") == (0, "")
+    teller.set(guardops_alert_urls=[http.wecom, "nosuch://", "wecombot:/x"], guardops_heartbeat_url="https://")
+    code, words = teller.run("--check")
+    assert code == 1
+    assert words.startswith("URL 3: expected a URL, found something else.")
+    assert words.endswith("The same is true of: URL 2 (nosuch), heartbeat_url.\n")
     assert http.taken == []
