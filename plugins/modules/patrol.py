@@ -55,7 +55,10 @@ options:
     choices: [model, config, logs]
     default: [model, config, logs]
   limits:
-    description: How old, how little, how many. V(0) leaves a check out, and the verdict says so.
+    description:
+      - How old, how little, how many.
+      - V(0) leaves a check out. RV(verdict.not_checked) says so, and what the check had found before does not count as
+        well again.
     type: dict
     suboptions:
       logs_hours:
@@ -121,7 +124,7 @@ options:
       places:
         description:
           - Directories beside the data root whose file systems must have room.
-          - That of the state directory is always looked at.
+          - Those of the state directory, and of a repository that is a directory, are always looked at.
         type: list
         elements: path
         default: [/tmp]

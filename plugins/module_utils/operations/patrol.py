@@ -147,9 +147,11 @@ def _of_fleet(store: Store, name: str, survey: Survey, limits: Limits, now: date
 
 def _check_heartbeat(told: dict[str, t.Any] | None, limits: Limits, now: datetime.datetime, findings: Findings) -> None:
     """What the host's own patrol left: a host that went dark is seen from here."""
-    if told is None or not limits.patrol_hours:
-        why = "its limit is 0" if told is not None else "the host's patrol has left no sign of life yet"
-        findings.leave("patrol", "host", "the host's own patrol", why)
+    if not limits.patrol_hours:
+        findings.leave_limited("patrol", ["host", "what the host found"], "the host's own patrol")
+        return
+    if told is None:
+        findings.leave("patrol", "host", "the host's own patrol", "the host's patrol has left no sign of life yet")
         return
     when = parse_time(told.get("time"))
     age = hours_between(when, now) if when else None
@@ -253,7 +255,9 @@ def _check_host(
     findings: Findings, dry: bool,
 ) -> None:  # fmt: skip
     path = os.path.join(state_directory, repository.instance, "patrol.json")
-    places = [host.data_root, *host.places, *([state_directory] if os.path.isdir(state_directory) else [])]
+    # A repository that is a directory here fills a disk of this host: so nobody has to name it.
+    always = [path for path in (state_directory, repository.store.location) if os.path.isabs(path)]
+    places = [host.data_root, *host.places, *filter(os.path.isdir, always)]
     findings.where = HOST
     remembered = load_state(path, findings)
     state: dict[str, t.Any] = remembered or {}

@@ -117,6 +117,11 @@ class Findings:
         """Something is odd: somebody should look."""
         self.warnings.append(Finding(check, thing, expected, found, hint, self.instance, self.where))
 
+    def leave_limited(self, check: str, things: t.Iterable[str], expected: str) -> None:
+        """A limit of 0 leaves these out. By the same names as what would be found: that is not well again by it."""
+        for thing in things:
+            self.leave(check, thing, expected, "its limit is 0")
+
     def leave(self, check: str, thing: str, expected: str, found: str, hint: str = "") -> None:
         """Something was not looked at: ``expected`` is what would have been, ``found`` why not."""
         self.not_checked.append(Finding(check, thing, expected, found, hint, self.instance, self.where))

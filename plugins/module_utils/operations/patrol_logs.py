@@ -84,7 +84,7 @@ def _check_growth(
     if health is None:
         findings.leave("log_growth", path, "growth while the service answers", "the service does not say that it does")
     elif not limits.silence_hours:
-        findings.leave("log_growth", path, "growth while the service answers", "its limit is 0")
+        findings.leave_limited("log_growth", [path], "growth while the service answers")
     elif when is None or hours_between(when, now) > limits.silence_hours:
         found = f"the last one is {told_age(hours_between(when, now))} old" if when else "none"
         expected = f"a record in the last {told_age(limits.silence_hours)} while the service answers"
@@ -106,6 +106,8 @@ def _check_archived(
 ) -> None:  # fmt: skip
     """Records written against records archived, by their numbers."""
     archived: dict[str, int] = findings.facts.get("records", {}).get("archived", {})
+    if not limits.archive_hours:
+        findings.leave_limited("archived", [path], "records in the repository in time")
     if newest is None:
         return
     if not newest.chain:
@@ -123,9 +125,7 @@ def _check_archived(
     age = hours_between(when, now)
     findings.facts["oldest_not_archived"] = when.timestamp()
     at_least = "at least " if oldest.seq > newest.seq - missing + 1 else ""
-    if not limits.archive_hours:
-        findings.leave("archived", path, "records in the repository in time", "its limit is 0")
-    elif age > limits.archive_hours:
+    if limits.archive_hours and age > limits.archive_hours:
         findings.fail(
             "archived", path, f"every record in the repository within {told_age(limits.archive_hours)}",
             f"{missing} records are not there, the oldest for {at_least}{told_age(age)}",

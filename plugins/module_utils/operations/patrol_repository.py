@@ -24,6 +24,7 @@ from .patrol_records import check_records
 from .patrol_survey import PROVEN, QUICK, LayerSurvey, Survey
 
 _CLOCK_HOURS = 0.25  # clocks of hosts may differ by so much
+_AGE_OF_LOGS = "logs, age"  # another finding than that there is no snapshot: its limit leaves only this one out
 _RECENT = 50  # numbers of snapshots: what is older was told about long ago
 
 
@@ -53,6 +54,8 @@ def _check_snapshots(
     if newest is None:
         found = f"{len(survey.interrupted)} interrupted ones" if survey.interrupted else "none"
         findings.fail("snapshot", layer, "a snapshot", found, "Run the backup of this layer, and read what it says.")
+        if layer == "logs":
+            findings.leave("snapshot", _AGE_OF_LOGS, "one that is young enough", "there is none")
         return
     created = _time_of(newest)
     age = hours_between(created, now)
@@ -67,9 +70,11 @@ def _check_snapshots(
         )  # fmt: skip
     elif layer == "logs" and limits.logs_hours and age > limits.logs_hours:
         findings.fail(
-            "snapshot", layer, f"one younger than {told_age(limits.logs_hours)}",
+            "snapshot", _AGE_OF_LOGS, f"one younger than {told_age(limits.logs_hours)}",
             f"{newest.snapshot}, made {told_age(age)} ago", "Look at the backup's timer and its last run.",
         )  # fmt: skip
+    if layer == "logs" and not limits.logs_hours:
+        findings.leave_limited("snapshot", [_AGE_OF_LOGS], "one that is young enough")
     if len(survey.interrupted) > 1:  # one may be running now
         findings.warn(
             "interrupted", layer, "backups that end",
@@ -87,7 +92,9 @@ def _check_snapshots(
         begin = snapshot_number(newest.base) or 0
         increments = sum(number > begin for number in numbers.elements()) - len(survey.interrupted)
         facts["increments"] = max(increments, 0)
-        if limits.increments and increments > limits.increments:
+        if not limits.increments:
+            findings.leave_limited("chain", [layer], "a full after some increments")
+        elif increments > limits.increments:
             findings.warn(
                 "chain", layer, f"a full after {limits.increments} increments at most", f"{increments} increments",
                 "Look at the timer of the fulls: the longer a chain, the longer a restore, and the more can break it.",
@@ -103,7 +110,7 @@ def _check_verdicts(
     ):
         thing = f"{survey.layer}, {kind}"
         if not limit:
-            findings.leave("verification", thing, expected, "its limit is 0")
+            findings.leave_limited("verification", [thing], expected)
             continue
         verdict = _newest([survey.verdicts[level] for level in levels if level in survey.verdicts])
         if verdict is not None:
@@ -144,7 +151,7 @@ def _verified(verdict: dict[str, t.Any]) -> datetime.datetime | None:
 def _check_drills(survey: Survey, limits: Limits, now: datetime.datetime, findings: Findings) -> None:
     """Drills, and recoveries in earnest: both show that it can be done."""
     if not limits.drill_days:
-        findings.leave("drill", "drills", "a rehearsed recovery", "its limit is 0")
+        findings.leave_limited("drill", ["drills", "newest drill", "records of drills"], "a rehearsed recovery")
         return
     expected = f"one in the last {told_age(limits.drill_days * 24)}"
     hint = "Run the drill (playbook drill), and look at its schedule."

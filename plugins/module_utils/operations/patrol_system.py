@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import os
 import pathlib
+import statistics
 import typing as t
 
 from ..errors import GuardError
@@ -21,8 +22,10 @@ from ..system import cdi
 from .patrol_findings import Findings, Limits, hours_between, told_age, unit_finding
 
 _SAMPLES = 400  # of each place: a year of daily patrols, half a month of hourly ones
-_TREND_HOURS = 24 * 30  # what is older says nothing about tomorrow
-_SHORTEST_TREND = 24  # hours
+_DAY = 86400.0
+_LONG_TREND, _SHORT_TREND = 30, 3  # days: what is older says nothing about tomorrow
+_EARLY = 2 * 3600.0  # a patrol may come so much earlier than the day before, and counts as a day after it
+_FEWEST = 3  # days with samples
 _OWN_UNIT = "qwen3guard-patrol.service"
 _WARN_TIMES = 3  # a warning comes so many times earlier than a failure
 
@@ -34,10 +37,17 @@ def check_room(
     seen = set()
     samples = state.setdefault("room", {})
     for place in places:
+        if not limits.free_percent:
+            findings.leave_limited("free_space", [place, _inodes(place)], "room that is free")
+        if not limits.full_days:
+            findings.leave_limited("free_space_trend", [place], "room for some days")
         try:
             device, room = os.stat(place).st_dev, os.statvfs(place)
         except OSError as error:
-            findings.fail("free_space", place, "a directory", error.strerror or str(error))
+            if limits.free_percent or limits.full_days:
+                # Under the name of a check that is made: under another's it would never be well again.
+                check = "free_space" if limits.free_percent else "free_space_trend"
+                findings.fail(check, place, "a directory", error.strerror or str(error))
             continue
         if device in seen:
             continue
@@ -53,7 +63,7 @@ def check_room(
         elif percent < limits.free_percent * _WARN_TIMES:
             findings.warn("free_space", place, f"{limits.free_percent * _WARN_TIMES:g}% free", told)
         if room.f_files and 100 * room.f_favail / room.f_files < limits.free_percent:
-            findings.fail("free_space", f"{place}, inodes", f"{limits.free_percent:g}% free", f"{room.f_favail} left")
+            findings.fail("free_space", _inodes(place), f"{limits.free_percent:g}% free", f"{room.f_favail} left")
         days = days_left(history)
         if days is not None and limits.full_days:
             findings.facts["room"][place]["full_days"] = days
@@ -65,6 +75,10 @@ def check_room(
                 findings.warn("free_space_trend", place, expected, found)
 
 
+def _inodes(place: str) -> str:
+    return f"{place}, inodes"
+
+
 def _samples(raw: t.Any) -> list[tuple[float, float]]:
     """(time, free bytes) as they were remembered."""
     if not isinstance(raw, list):
@@ -73,18 +87,55 @@ def _samples(raw: t.Any) -> list[tuple[float, float]]:
 
 
 def days_left(history: t.Sequence[tuple[float, float]]) -> float | None:
-    """Days until nothing is free, by a straight line through what is remembered; None where nothing says so."""
+    """Days until nothing is free if it goes on like this; None where nothing says so.
+
+    By the steeper of two lines, through a month and through the last three days: a disk that began to fill yesterday
+    is full before a month's line has turned.
+    """
     if not history:
         return None
-    last = history[-1][0]
-    recent = [(when, free) for when, free in history if last - when <= _TREND_HOURS * 3600]
-    if len(recent) < 3 or last - recent[0][0] < _SHORTEST_TREND * 3600:
+    days = _by_day(history)
+    recent = [sample for age, sample in days.items() if age < _SHORT_TREND]
+    left = [_days_left(samples, history[-1]) for samples in (list(days.values()), recent)]
+    return min((days for days in left if days is not None), default=None)
+
+
+def _by_day(history: t.Sequence[tuple[float, float]]) -> dict[int, tuple[float, float]]:
+    """One sample for each day before the last sample, by the days that it is old: the medians of that day's.
+
+    So what comes and goes within a day, such as logs that are rotated, is no trend, however often a patrol looks.
+    """
+    days: dict[int, list[tuple[float, float]]] = {}
+    for when, free in history:
+        age = int((history[-1][0] - when + _EARLY) // _DAY)
+        if 0 <= age < _LONG_TREND:
+            days.setdefault(age, []).append((when, free))
+    return {
+        age: (statistics.median(when for when, _free in of_day), statistics.median(free for _when, free in of_day))
+        for age, of_day in days.items()
+    }
+
+
+def _days_left(samples: t.Sequence[tuple[float, float]], last: tuple[float, float]) -> float | None:
+    """Days from the last sample until a straight line through these comes to nothing.
+
+    Of the lines that leave one of them out, the one that says the most: a single sample that was taken while something
+    needed much room, or the first after somebody made some, must not alarm.
+    """
+    if len(samples) < _FEWEST:
         return None
-    mean_time = sum(when for when, _free in recent) / len(recent)
-    mean_free = sum(free for _when, free in recent) / len(recent)
-    spread = sum((when - mean_time) ** 2 for when, _free in recent)
-    slope = sum((when - mean_time) * (free - mean_free) for when, free in recent) / spread
-    return history[-1][1] / -slope / 86400 if slope < 0 else None
+    most = 0.0
+    for number in range(len(samples)):
+        others = [sample for place, sample in enumerate(samples) if place != number]
+        mean_time = statistics.fmean(when for when, _free in others)
+        mean_free = statistics.fmean(free for _when, free in others)
+        spread = sum((when - mean_time) ** 2 for when, _free in others)
+        slope = sum((when - mean_time) * (free - mean_free) for when, free in others) / spread
+        if slope >= 0:
+            return None
+        free = max(last[1], mean_free + slope * (last[0] - mean_time))
+        most = max(most, free / -slope / _DAY)
+    return most
 
 
 def check_units(
@@ -154,6 +205,9 @@ def check_expiry(
         ("certificate", places, expiry.certificates),
         ("openpgp_key", key_files, lambda path: expiry.openpgp_keys(gpg, path)),
     ):
+        if not limits.expiry_days:
+            findings.leave_limited(check, things, "valid for some days")
+            continue
         for thing in things:
             try:
                 ends = [item for item in read(thing) if item.until is not None]

@@ -79,7 +79,7 @@ def test_nothing_is_wrong_with_a_healthy_instance(tmp_path: pathlib.Path) -> Non
 
 
 FOUND: dict[str, Found] = {
-    "old logs": {("snapshot", "logs")},
+    "old logs": {("snapshot", "logs, age")},
     "no config": {("snapshot", "config")},
     "never restored": {("verification", "logs, proven")},
     "failed verdict": {("verdict", "logs, decrypted")},

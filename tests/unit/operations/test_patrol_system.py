@@ -45,6 +45,77 @@ def test_days_that_are_left(history: list[tuple[float, float]], days: float | No
     assert patrol_system.days_left(history) == (None if days is None else pytest.approx(days))
 
 
+GB = 1e9
+FULL_DAYS = Limits().full_days
+FULL = samples(*[500 * GB] * 29)  # of a disk that nothing happens to for 29 days
+
+
+def after(history: list[tuple[float, float]], *free_by_day: float) -> list[tuple[float, float]]:
+    """It goes on like this, a sample a day."""
+    last = history[-1][0]
+    return [*history, *((last + number * DAY, free) for number, free in enumerate(free_by_day, start=1))]
+
+
+def test_a_disk_that_begins_to_fill_is_told_in_time() -> None:
+    """A line through a month alone says 620, 169, 58 and 18 days where these are left: 4, 3, 2, 1."""
+    history, told = FULL, []
+    for left in (400, 300, 200, 100, 0):
+        history = after(history, left * GB)
+        told.append(patrol_system.days_left(history))
+    # The first time may be a sample that says nothing. From the second on it is right.
+    assert told == [None, pytest.approx(3), pytest.approx(2), pytest.approx(1), 0]
+
+
+@pytest.mark.parametrize("every", [1, 12, 24], ids=["hourly", "twice a day", "daily"])
+def test_a_disk_that_fills_is_told_however_often_a_patrol_looks(every: int) -> None:
+    hours = range(0, 24 * 33 + 1, every)
+    # For a month nothing, then 150 GB a day: 50 GB are left at the end, for a third of a day.
+    history = [(hour * 3600.0, (500 - 150 * max(0, hour - 24 * 30) / 24) * GB) for hour in hours]
+    left = patrol_system.days_left(history)
+    assert left is not None
+    assert left < FULL_DAYS
+
+
+@pytest.mark.parametrize("days", [2, 3, 4, 10, 40])
+@pytest.mark.parametrize("every", [1, 4, 12, 24], ids=["hourly", "every 4 hours", "twice a day", "daily"])
+def test_what_is_rotated_every_day_is_no_trend(every: int, days: int) -> None:
+    """Logs take up to 200 of 300 GB until they are rotated, at any hour."""
+    for rotated in range(24):
+        history = [
+            (hour * 3600.0, (300 - 200 * ((hour - rotated) % 24) / 24) * GB) for hour in range(0, 24 * days + 1, every)
+        ]
+        left = patrol_system.days_left(history)
+        assert left is None or left > 3 * FULL_DAYS, (rotated, left)
+
+
+@pytest.mark.parametrize("history", [
+    after(FULL, 20 * GB),
+    after(FULL, 20 * GB, 500 * GB),
+    after(FULL, 20 * GB, 500 * GB, 500 * GB),
+    samples(500, 500, 20), samples(500, 20, 500), samples(20, 500, 500), samples(500, 500, 500, 20),
+    samples(900, 500, 500),  # somebody had just made room
+], ids=lambda history: f"{len(history)} samples")  # fmt: skip
+def test_one_sample_alone_does_not_alarm(history: list[tuple[float, float]]) -> None:
+    """A restore that needs room for some minutes."""
+    assert patrol_system.days_left(history) is None
+
+
+def test_one_sample_alone_does_not_hide_a_slow_line_or_make_it_steeper() -> None:
+    slow = samples(*(500 - 5 * day for day in range(30)))
+    assert patrol_system.days_left(slow) == pytest.approx(71)
+    # 350 GB are there again in a moment.
+    assert patrol_system.days_left(after(slow, 20)) == pytest.approx(70, rel=0.05)
+    assert patrol_system.days_left([*slow[:15], (15 * DAY, 20), *slow[16:]]) == pytest.approx(71, rel=0.05)
+    near = samples(*(180 - 5 * day for day in range(30)))
+    assert patrol_system.days_left(near) == pytest.approx(7)
+
+
+@pytest.mark.parametrize("hours", [[0, 24.1, 47.8], [0, 24.2, 48.5], [0, 24.2, 47.9, 48.3, 72, 72.5]])
+def test_patrols_that_come_early_late_or_twice_have_a_trend(hours: list[float]) -> None:
+    left = patrol_system.days_left([(hour * 3600, (500 - 100 * hour / 24) * GB) for hour in hours])
+    assert left == pytest.approx(5 - hours[-1] / 24, rel=0.05)
+
+
 def test_room_is_remembered_and_its_trend_told(tmp_path: pathlib.Path) -> None:
     place = str(tmp_path)
     free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize

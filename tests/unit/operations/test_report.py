@@ -189,7 +189,7 @@ def test_a_layer_that_is_stale_and_one_that_is_not_there(tmp_path: Path) -> None
     MadeUp(tmp_path).add(3, records=4)
     MadeUp(tmp_path, "model").add(3)
     found = collect(tmp_path)
-    assert {("snapshot", "logs"), ("snapshot", "config"), ("verification", "logs, quick")} <= opened(found)
+    assert {("snapshot", "logs, age"), ("snapshot", "config"), ("verification", "logs, quick")} <= opened(found)
     markup = checked(found)
     assert [row.text for row in markup.all("td") if row.text == "none"] == ["none"]
 
