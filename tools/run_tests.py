@@ -115,6 +115,13 @@ def pytest_tier(folder: str, workers: int) -> t.Callable[[list[str]], Result]:
     return run
 
 
+def unit(arguments: list[str]) -> Result:
+    named = [argument for argument in arguments if argument.startswith("tests/")]
+    if not named and command("tools/promtool"):
+        print("The tests of the alerting rules cannot run: see above.", flush=True)
+    return pytest_tier("unit", 2)(arguments)
+
+
 def integration(arguments: list[str]) -> Result:
     rc = command("tools/packages")
     if rc:
@@ -192,7 +199,7 @@ TIERS = (
     Tier("ansible-lint", ansible_lint),
     Tier("docs", docs),
     Tier("sanity", sanity, takes_arguments=True),
-    Tier("unit", pytest_tier("unit", 2), takes_arguments=True),
+    Tier("unit", unit, takes_arguments=True),
     Tier("integration", integration, takes_arguments=True),
     Tier("molecule", molecule, takes_arguments=True),
 )
