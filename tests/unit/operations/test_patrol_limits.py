@@ -140,3 +140,12 @@ def test_a_directory_that_is_gone_is_told_by_a_check_that_is_made(
     world.host.places = [str(world.place / "gone")]
     found = world.look(Limits(**limits))
     assert (check, str(world.place / "gone"), NAME) in wrong(found) - keys(found["not_checked"])
+
+
+def test_file_system_of_a_repository_on_this_host_is_looked_at_without_being_named(world: World) -> None:
+    # All of this is one file system, of which one name is told. The limit of 0 has an entry for each.
+    said = world.look(Limits(full_days=0))["not_checked"]
+    looked_at = [item["thing"] for item in said if item["check"] == "free_space_trend"]
+    assert looked_at == [str(world.place / name) for name in ("data", "state", "repository")]
+    (world.place / "repository").rename(world.place / "away")  # that it is gone is told by its own check
+    assert str(world.place / "repository") not in {item["thing"] for item in world.look(Limits())["failures"]}
