@@ -72,6 +72,7 @@ options:
       proven_days:
         description:
           - Time since a snapshot of the layer was really restored, by a verification from the level V(restored) on.
+            One of a sample does not count.
         type: float
         default: 8
       drill_days:

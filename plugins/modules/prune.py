@@ -15,9 +15,10 @@ description:
   - Tells which snapshots of a layer the policy keeps and which it removes, with bytes and a reason for each. With
     O(apply=true) it removes them. Without a rule everything is kept for ever.
   - Whatever the policy says, these are never removed. The newest snapshot, and the newest that is whole. For each level
-    of M(guardops.qwen3guard.verify) the newest snapshot that passed it. A full or an increment that a kept increment
-    stands on. A snapshot whose manifest or verdicts cannot be read, or whose format is newer, with all that it may
-    stand on. A chain of snapshots that was added to within O(min_age). What came while this ran.
+    of M(guardops.qwen3guard.verify) the newest snapshot that passed it as a whole; a sample takes no protection away
+    from it. A full or an increment that a kept increment stands on. A snapshot whose manifest or verdicts cannot be
+    read, or whose format is newer, with all that it may stand on. A chain of snapshots that was added to within
+    O(min_age). What came while this ran.
   - A run that breaks off anywhere leaves every snapshot that is still listed restorable. What is left over the next run
     removes.
   - Also removes what interrupted backups left, when it is older than O(orphan_age).

@@ -53,7 +53,7 @@ options:
         type: float
         default: 48
       proven_days:
-        description: Time since a snapshot of the layer was really restored.
+        description: Time since a snapshot of the layer was really restored, all of it and no sample.
         type: float
         default: 8
       drill_days:

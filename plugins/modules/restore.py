@@ -32,9 +32,9 @@ options:
     required: true
   snapshot:
     description:
-      - V(latest); V(latest_verified), which is the newest that was verified at level restored or loaded and has no
-        failed verification; a number or a whole id; or a time with its zone (V(2026-05-20T14:23:00+08:00)), which
-        means the last one made by then.
+      - V(latest); V(latest_verified), which is the newest that was verified as a whole at level restored or loaded and
+        has no failed verification (one of a sample proves nothing); a number or a whole id; or a time with its zone
+        (V(2026-05-20T14:23:00+08:00)), which means the last one made by then.
     type: str
     default: latest
   overwrite:
@@ -245,6 +245,7 @@ def main():
         with session_of(module) as session:
             outcome = dataclasses.asdict(restore.restore(session, options))
     diff = outcome.pop("diff")
+    del outcome["files_left_out"]  # there is no sample here
     module.exit_json(diff={"prepared": printable(diff)}, **printable(outcome))
 
 

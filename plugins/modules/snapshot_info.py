@@ -80,7 +80,10 @@ snapshots:
           description: Bytes of all its objects in the store.
           type: int
         verified:
-          description: The newest verdict of each level of M(guardops.qwen3guard.verify), by level; empty when never.
+          description:
+            - The newest verdict of each level of M(guardops.qwen3guard.verify), by level; empty when never.
+            - One of a sample has C(sample_bytes), which is 0 where everything was looked at, and in C(whole) the last
+              verdict of its level that looked at everything.
           type: dict
         type:
           description: V(full) or V(increment).

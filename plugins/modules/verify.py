@@ -41,6 +41,9 @@ options:
         Units are powers of 1024. At least one part or file is looked at, however large it is.
       - RV(not_checked) says how much was left out. Not allowed at level V(loaded). Without effect at level V(listed),
         which reads no part.
+      - Where something was left out, the verdict proves nothing. V(latest_verified) and a patrol's C(proven) do not
+        know of it, and retention goes on protecting the last snapshot that was verified as a whole. Nor does it make
+        good a whole verification that failed.
     type: str
   work_dir:
     description:
@@ -167,6 +170,10 @@ bytes:
   type: int
 files:
   description: Files that were restored; 0 at levels that restore nothing.
+  returned: success, or failed because of what was found
+  type: int
+sample_bytes:
+  description: O(sample) in bytes, where something was left out for it. V(0) where everything was looked at.
   returned: success, or failed because of what was found
   type: int
 details:

@@ -85,9 +85,10 @@ class MadeUp:
                         "count": count}],
         }  # fmt: skip
 
-    def verdict(self, snapshot: str, days: float = 0.0, **levels: bool) -> None:
-        """Verdicts by level."""
-        verdicts = {level: {"snapshot": snapshot, "level": level, "ok": ok} for level, ok in levels.items()}
+    def verdict(self, snapshot: str, days: float = 0.0, *, sample: int = 0, **levels: bool) -> None:
+        """Verdicts by level, of a sample of so many bytes."""
+        more = {"sample_bytes": sample} if sample else {}
+        verdicts = {level: {"snapshot": snapshot, "level": level, "ok": ok, **more} for level, ok in levels.items()}
         self.write(self.verdict_name(snapshot), json.dumps({"verdicts": verdicts}).encode(), days)
 
     def verdict_name(self, snapshot: str) -> str:

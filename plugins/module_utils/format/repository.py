@@ -20,6 +20,7 @@ import typing as t
 from ..errors import GuardError, IntegrityError
 from ..services.store import NotStored, Store
 from . import manifest as manifests
+from . import verdict as verdict_format
 from .manifest import Manifest, snapshot_number
 from .record_table import PREFIX
 
@@ -147,12 +148,12 @@ class Repository:
         return {name: found for name, found in self.read_verdicts(layer).items() if not isinstance(found, Exception)}
 
     def add_verdict(self, layer: str, snapshot: str, level: str, verdict: dict[str, t.Any]) -> None:
-        """Keep a verdict beside the snapshot."""
+        """Keep a verdict beside the snapshot: the newest of its level, and what a sample cannot replace."""
         try:
             verdicts = self.verdicts(layer, snapshot)
         except IntegrityError:
             verdicts = {}  # damaged: the new verdict replaces it
-        verdicts[level] = verdict
+        verdicts[level] = verdict_format.kept(verdict, verdicts.get(level))
         raw = {"instance": self.instance, "layer": layer, "snapshot": snapshot, "verdicts": verdicts}
         self.store.write(
             self.verdict_name(layer, snapshot), (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()

@@ -19,9 +19,10 @@ import typing as t
 from ..errors import IntegrityError
 from ..format.drill import Drill
 from ..format.manifest import LAYERS, Manifest, snapshot_number
+from ..format.verdict import Verdict, failure
 from .patrol_findings import Findings, Limits, hours_between, parse_time, told_age
 from .patrol_records import check_records
-from .patrol_survey import PROVEN, QUICK, LayerSurvey, Survey
+from .patrol_survey import LayerSurvey, Survey
 
 _CLOCK_HOURS = 0.25  # clocks of hosts may differ by so much
 _AGE_OF_LOGS = "logs, age"  # another finding than that there is no snapshot: its limit leaves only this one out
@@ -104,15 +105,15 @@ def _check_snapshots(
 def _check_verdicts(
     survey: LayerSurvey, limits: Limits, now: datetime.datetime, findings: Findings, facts: dict[str, t.Any]
 ) -> None:
-    for kind, levels, limit, expected in (
-        ("quick", QUICK, limits.quick_hours, "a verification that reads what is stored"),
-        ("proven", PROVEN, limits.proven_days * 24, "a verification that restores"),
+    for kind, verdicts, limit, expected in (
+        ("quick", survey.verdicts, limits.quick_hours, "a verification that reads what is stored"),
+        ("proven", survey.whole, limits.proven_days * 24, "a verification that restores everything"),
     ):
         thing = f"{survey.layer}, {kind}"
         if not limit:
             findings.leave_limited("verification", [thing], expected)
             continue
-        verdict = _newest([survey.verdicts[level] for level in levels if level in survey.verdicts])
+        verdict = _newest(list(verdicts.values()))
         if verdict is not None:
             facts[kind] = {name: verdict.get(name) for name in ("snapshot", "level", "ok", "verified", "seconds")}
             age = hours_between(_verified(verdict) or now, now)
@@ -126,9 +127,11 @@ def _check_verdicts(
                 "verification", thing, f"{expected} in the last {told_age(limit)}", found,
                 "Look at the verification's timer and its last run.",
             )  # fmt: skip
-    # The newest verdict of each level counts: one that failed and was made good since is history.
-    for level, verdict in sorted(survey.verdicts.items()):
-        if verdict.get("ok") is not True:
+    # The newest verdict of each level counts: one that failed and was made good since is history. A sample makes
+    # nothing good.
+    for level, newest in sorted(survey.verdicts.items()):
+        verdict = failure(newest)
+        if verdict is not None:
             failures = verdict.get("failures")
             first = str(failures[0])[:500] if isinstance(failures, list) and failures else "it does not say why"
             findings.fail(
@@ -138,13 +141,13 @@ def _check_verdicts(
             )  # fmt: skip
 
 
-def _newest(verdicts: list[dict[str, t.Any]]) -> dict[str, t.Any] | None:
+def _newest(verdicts: list[Verdict]) -> Verdict | None:
     """The one that was made last, as far as its time can be read."""
     dated = [(when, verdict) for verdict in verdicts if (when := _verified(verdict)) is not None]
     return max(dated, key=lambda item: item[0])[1] if dated else None
 
 
-def _verified(verdict: dict[str, t.Any]) -> datetime.datetime | None:
+def _verified(verdict: Verdict) -> datetime.datetime | None:
     return parse_time(verdict.get("verified"))
 
 

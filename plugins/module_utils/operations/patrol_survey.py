@@ -21,14 +21,14 @@ import typing as t
 from ..errors import IntegrityError
 from ..format import drill as drill_records
 from ..format import manifest as manifests
+from ..format import verdict as verdict_format
 from ..format.drill import Drill
 from ..format.manifest import FULL, LAYERS, Manifest, snapshot_number
 from ..format.repository import MANIFEST, Repository, is_instance
+from ..format.verdict import PROVING, READING, Verdict
 from ..services.store import Store
 
 DRILLS, VERIFICATIONS, HEARTBEAT = drill_records.PREFIX, "verifications", "patrol.json"
-QUICK = ("stored", "decrypted", "restored", "loaded")  # levels that read what is stored
-PROVEN = ("restored", "loaded")  # levels that restore
 _MOST_TRIED = 100  # manifests or verdicts of one layer, newest first
 _FEW = 3  # drills
 
@@ -59,7 +59,8 @@ class LayerSurvey:
     damaged: list[str] = dataclasses.field(default_factory=list)  # manifests that do not fit, in words
     chain: list[Manifest] = dataclasses.field(default_factory=list)  # of the logs: the full, and increments on it
     whole_chain: bool = False  # whether ``chain`` has every increment
-    verdicts: dict[str, dict[str, t.Any]] = dataclasses.field(default_factory=dict)  # the newest of each level
+    verdicts: dict[str, Verdict] = dataclasses.field(default_factory=dict)  # the newest of each level
+    whole: dict[str, Verdict] = dataclasses.field(default_factory=dict)  # and that restored everything, by level
     first_created: str = ""  # of the oldest snapshot; read only where something was never done
 
 
@@ -151,7 +152,7 @@ def _read_layer(repository: Repository, layer: str, names: Names, whole_chain: b
     if layer == "logs" and survey.newest is not None:
         yield from _read_chain(repository, survey, survey.newest, whole_chain)
     yield from _read_verdicts(repository, survey, names.verified.get(layer, []))
-    never = not names.drills or not any(level in survey.verdicts for level in PROVEN)
+    never = not names.drills or not survey.whole
     if survey.newest is not None and never:
         survey.first_created = yield from _read_first(repository, survey, survey.newest)
     return survey
@@ -215,23 +216,26 @@ def _read_chain(repository: Repository, survey: LayerSurvey, newest: Manifest, w
 
 
 def _read_verdicts(repository: Repository, survey: LayerSurvey, verified: list[str]) -> Reader[None]:
-    """The newest verdict of each level, until there is one that restored."""
+    """The newest verdict of each level, until there is one that restored everything."""
     for batch in _batches(verified[::-1], 2):
         names = [repository.name(VERIFICATIONS, survey.layer, f"{snapshot}.json") for snapshot in batch]
         contents = yield names
         for name in names:
             for level, verdict in _verdicts_in(contents.get(name, b"")).items():
                 survey.verdicts.setdefault(level, verdict)
-        if any(level in survey.verdicts for level in PROVEN):
+                whole = verdict_format.whole(verdict)
+                if level in PROVING and whole is not None:
+                    survey.whole.setdefault(level, whole)
+        if survey.whole:
             return
 
 
-def _verdicts_in(data: bytes) -> dict[str, dict[str, t.Any]]:
+def _verdicts_in(data: bytes) -> dict[str, Verdict]:
     """Verdicts by level; a document that is none counts as none, as everywhere."""
     verdicts = _object_in(data).get("verdicts")
     if not isinstance(verdicts, dict):
         return {}
-    return {level: verdict for level, verdict in verdicts.items() if level in QUICK and isinstance(verdict, dict)}
+    return {level: verdict for level, verdict in verdicts.items() if level in READING and isinstance(verdict, dict)}
 
 
 def _read_drills(repository: Repository, names: Names) -> Reader[list[Drill | IntegrityError]]:

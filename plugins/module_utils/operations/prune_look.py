@@ -17,6 +17,7 @@ import typing as t
 
 from ..errors import IntegrityError
 from ..format import manifest as manifests
+from ..format import verdict as verdict_format
 from ..format.manifest import snapshot_number
 from ..format.record_table import PREFIX, parse_name
 from ..format.repository import MANIFEST, Repository
@@ -39,7 +40,8 @@ class Snapshot:
     parent: str = ""
     damaged: str = ""  # an object is missing or has another size
     unreadable: str = ""  # why the manifest cannot be read
-    passed: list[str] = dataclasses.field(default_factory=list)  # levels of verification
+    passed: list[str] = dataclasses.field(default_factory=list)  # levels of verification, as a whole
+    sampled: list[str] = dataclasses.field(default_factory=list)  # levels at which a sample passed
     failed: bool = False  # at any level
     unclear: str = ""  # why its verdicts cannot be read
     verdicts: Details | None = None  # the object that holds them
@@ -165,12 +167,13 @@ def _judge(snapshot: Snapshot, verdicts: dict[str, dict[str, t.Any]] | Integrity
         snapshot.unclear = str(verdicts or "its verdicts came while we looked")
         return
     for level, verdict in verdicts.items():
-        if verdict.get("ok") is True and verdict.get("snapshot") == snapshot.name:
-            snapshot.passed.append(level)
-        elif verdict.get("ok") is False:
-            snapshot.failed = True
-        else:
-            snapshot.unclear = f"its verdict at level {level!r:.40} makes no sense"
+        for one in verdict_format.known(verdict):
+            if one.get("ok") is True and one.get("snapshot") == snapshot.name:
+                (snapshot.sampled if verdict_format.is_sample(one) else snapshot.passed).append(level)
+            elif one.get("ok") is False:
+                snapshot.failed = True
+            else:
+                snapshot.unclear = f"its verdict at level {level!r:.40} makes no sense"
 
 
 def _find_tables(repository: Repository, found: Found) -> None:

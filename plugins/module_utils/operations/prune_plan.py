@@ -14,9 +14,8 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ..format.verdict import LEVELS, PROVING
 from .prune_look import Chains, Found, Leftover, Snapshot
-from .snapshots import LEVELS_THAT_PROVE
-from .verify import LEVELS
 
 DAY = 86400.0
 COPY, LIFECYCLE = "copy", "lifecycle"
@@ -59,9 +58,10 @@ def plan(found: Found, policy: Policy, now: float) -> Plan:
     """Decide about each snapshot."""
     keeper = _Keeper(found)
     _keep_newest(keeper)
-    _keep_verified(keeper, LEVELS_THAT_PROVE)
+    _keep_verified(keeper, PROVING)
     hot = keeper.closure(keeper.reasons)
     _keep_verified(keeper, LEVELS)
+    _keep_sampled(keeper)
     _keep_unclear(keeper)
     _keep_young(keeper, now - policy.min_age)
     _keep_by_policy(keeper, policy, now)
@@ -151,6 +151,14 @@ def _keep_verified(keeper: _Keeper, levels: t.Sequence[str]) -> None:
         flawless = [item for item in passed if not item.failed and item.name in keeper.sound]
         for item in {items[-1].name: items[-1] for items in (passed, flawless) if items}.values():
             keeper.keep(item, f"the last that was verified at level {level}")
+
+
+def _keep_sampled(keeper: _Keeper) -> None:
+    """Where a level was never reached but by samples, the newest of these is the best there is."""
+    for level in LEVELS:
+        newest = next((item for item in reversed(keeper.order) if level in {*item.sampled, *item.passed}), None)
+        if newest is not None and level in newest.sampled:
+            keeper.keep(newest, f"the last of which a sample was verified at level {level}")
 
 
 def _keep_unclear(keeper: _Keeper) -> None:

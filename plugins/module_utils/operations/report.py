@@ -21,14 +21,14 @@ import typing as t
 
 from ..errors import GuardError, StoreError
 from ..format.repository import Repository
+from ..format.verdict import LEVELS, Verdict, failure
 from ..services.store import Store
 from . import overview
 from .patrol_findings import Findings, Limits, hours_between, parse_time
 from .patrol_repository import check_instance
-from .patrol_survey import QUICK, Names, list_instances, read_surveys
+from .patrol_survey import Names, list_instances, read_surveys
 
 ALL = "all"
-LEVELS = ("listed", *QUICK)
 MOST_DAYS = 366
 _AT_ONCE = 250  # instances whose manifests are in memory at the same time
 _MANY = 5  # findings of one kind and layer
@@ -209,7 +209,7 @@ def _calendar(items: list[dict[str, t.Any]], days: set[datetime.date]) -> dict[d
     return {date: day for date, day in found.items() if date in days}
 
 
-def _verdicts(item: dict[str, t.Any]) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+def _verdicts(item: dict[str, t.Any]) -> t.Iterator[tuple[str, Verdict]]:
     return ((level, item["verified"][level]) for level in LEVELS if level in item["verified"])
 
 
@@ -262,10 +262,11 @@ def _find_failed(layer: str, items: list[dict[str, t.Any]], findings: Findings) 
     seen: set[str] = set()
     older = 0
     for item in reversed(items):
-        for level, verdict in _verdicts(item):
+        for level, stored in _verdicts(item):
             newest = level not in seen
             seen.add(level)
-            if verdict.get("ok") is True or (newest and ("verdict", f"{layer}, {level}") in told):
+            verdict = failure(stored)
+            if verdict is None or (newest and ("verdict", f"{layer}, {level}") in told):
                 continue
             failures = verdict.get("failures")
             why = str(failures[0])[:500] if isinstance(failures, list) and failures else "it does not say why"

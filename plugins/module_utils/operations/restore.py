@@ -68,6 +68,7 @@ class Outcome:
     beside: list[dict[str, str]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     not_checked: list[str] = dataclasses.field(default_factory=list)
+    files_left_out: int = 0  # because of a sample
     diff: str = ""
 
 
@@ -121,6 +122,7 @@ def _restore(session: Session, options: Options) -> Outcome:
         outcome.not_checked.append("owners, setuid and setgid bits of files, and attributes that only root may set")
     if beside.names_left_out:
         outcome.not_checked.append(f"further names of files, which were left out: {', '.join(beside.names_left_out)}")
+    outcome.files_left_out = left_out
     if left_out:
         outcome.not_checked.append(f"{left_out} files: a sample of {options.sample_bytes} bytes was asked for")
     _check_room(options, image, changes)

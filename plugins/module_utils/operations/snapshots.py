@@ -18,6 +18,7 @@ import typing as t
 
 from ..errors import GuardError, IntegrityError, KeyProviderError
 from ..format import index as indexes
+from ..format import verdict as verdict_format
 from ..format.index import Index
 from ..format.manifest import FULL, Manifest, StoredPart, snapshot_number
 from ..format.repository import Listed, Repository
@@ -26,7 +27,6 @@ from .part_io import with_retries
 from .session import Session
 
 LATEST, LATEST_VERIFIED = "latest", "latest_verified"
-LEVELS_THAT_PROVE = ("restored", "loaded")
 
 
 @dataclasses.dataclass(repr=False)  # a repr would show the passphrase
@@ -65,12 +65,12 @@ def choose(session: Session, wanted: str) -> Listed:
 def _latest_verified(session: Session, complete: list[Listed], where: str) -> Listed:
     verdicts = session.repository.all_verdicts(session.layer)
     for item in reversed(complete):
-        proven = [v for level, v in verdicts.get(item.snapshot, {}).items() if level in LEVELS_THAT_PROVE]
-        failed = any(not v.get("ok") for v in verdicts.get(item.snapshot, {}).values())
-        if proven and not failed:
+        of_levels = verdicts.get(item.snapshot, {})
+        proven = any(verdict_format.proves(level, verdict) for level, verdict in of_levels.items())
+        if proven and not any(verdict_format.failure(verdict) for verdict in of_levels.values()):
             return item
     raise GuardError(
-        where, "a snapshot that was verified at level restored or loaded", f"none among {len(complete)}",
+        where, "a snapshot that was verified as a whole at level restored or loaded", f"none among {len(complete)}",
         "Verify one, or restore latest.",
     )  # fmt: skip
 

@@ -27,14 +27,13 @@ from ..errors import GuardError, IntegrityError
 from ..format.manifest import FULL, Manifest, StoredPart
 from ..format.repository import Listed
 from ..format.tree import Extent
+from ..format.verdict import LEVELS
 from ..system.files import make_private_directory, scratch_directory
 from . import loaded, snapshots, verify_tables
 from . import restore as restores
 from .part_io import fetch_digest, fetch_plain, with_retries
 from .session import Session, in_parallel
 from .snapshots import Opened
-
-LEVELS = ("listed", "stored", "decrypted", "restored", "loaded")
 
 
 @dataclasses.dataclass
@@ -66,6 +65,7 @@ class Verdict:
     bytes: int = 0
     files: int = 0
     details: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+    sample_bytes: int = 0  # what was asked for, where something was left out for it; 0: everything was looked at
     created: str = ""
     verified: str = ""
     host: str = ""
@@ -198,6 +198,7 @@ def _sample(items: list[Item], budget: int, size: t.Callable[[Item], int], verdi
         if not chosen or size(item) <= left:
             chosen.append(item)
             left -= size(item)
+    verdict.sample_bytes = budget
     verdict.not_checked.append(
         f"{len(items) - len(chosen)} of {len(items)} parts: a sample of {budget} bytes was asked for"
     )
@@ -296,7 +297,9 @@ def _restored(session: Session, options: Options, listed: Listed, target: str, v
         outcome = restores.restore(dataclasses.replace(session, dry=False), wanted)
     except IntegrityError as error:
         verdict.failures.append(str(error))
+        verdict.sample_bytes = options.sample_bytes
         return False
+    verdict.sample_bytes = options.sample_bytes if outcome.files_left_out else 0
     verdict.files, verdict.bytes = outcome.files, outcome.fetched_bytes
     verdict.parts = verdict.of_parts = outcome.fetched_parts
     verdict.not_checked += outcome.not_checked

@@ -165,6 +165,33 @@ def test_a_verdict_made_good_since_is_history(tmp_path: pathlib.Path) -> None:
     assert checks(look(tmp_path).failures) == {("verdict", "model, decrypted")}
 
 
+def sample_of(number: int, level: str, age: float, ok: bool = True, **more: t.Any) -> dict[str, t.Any]:
+    return {**verdict(identity(number), level, NOW - age * HOUR, ok), "sample_bytes": 1000, **more}
+
+
+def test_a_sample_is_read_and_proves_nothing(tmp_path: pathlib.Path) -> None:
+    place = make_instance(tmp_path, NAME, NOW)
+    put_verdicts(place, "model", identity(2), verdict(identity(2), "restored", NOW - 9 * 24 * HOUR))
+    put_verdicts(place, "model", identity(3), sample_of(3, "restored", 3))
+    findings = look(tmp_path)
+    assert checks(findings.failures) == {("verification", "model, proven")}
+    facts = findings.facts["layers"]["model"]
+    assert facts["quick"]["snapshot"] == identity(3)
+    assert facts["proven"]["snapshot"] == identity(2), "it looks on for one that restored everything"
+
+
+def test_a_sample_leaves_what_the_whole_before_it_said(tmp_path: pathlib.Path) -> None:
+    place = make_instance(tmp_path, NAME, NOW)
+    before = verdict(identity(3), "restored", NOW - 60 * HOUR)
+    put_verdicts(place, "model", identity(3), sample_of(3, "restored", 3, whole=before))
+    findings = look(tmp_path)
+    assert not findings.failures
+    assert findings.facts["layers"]["model"]["proven"]["verified"] == before["verified"]
+    before = verdict(identity(3), "restored", NOW - 60 * HOUR, ok=False)
+    put_verdicts(place, "model", identity(3), sample_of(3, "restored", 3, whole=before))
+    assert checks(look(tmp_path).failures) == {("verdict", "model, restored")}
+
+
 def test_limits_of_0_leave_checks_out_and_say_so(tmp_path: pathlib.Path) -> None:
     make_instance(tmp_path, NAME, NOW, fault="silent")
     limits = Limits(quick_hours=0, proven_days=0, drill_days=0, silence_hours=0)

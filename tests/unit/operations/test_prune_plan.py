@@ -150,6 +150,44 @@ def test_the_last_of_each_level_stays(made: MadeUp) -> None:
     assert list(planned(made, keep_days=30).remove) == [older]
 
 
+def test_a_sample_takes_no_protection_from_the_last_that_was_wholly_restored(made: MadeUp) -> None:
+    wholly, sampled = made.chain(90, 1), made.add(60)
+    gone = made.add(50)
+    made.add(5)
+    made.verdict(wholly[1], restored=True)
+    made.verdict(sampled, sample=10, restored=True)
+    found = planned(made, keep_days=30)
+    assert list(found.remove) == [gone]
+    assert reasons(found, wholly[1]) == "the last that was verified at level restored"
+    assert reasons(found, wholly[0]).endswith("stands on it")
+    assert reasons(found, sampled) == "the last of which a sample was verified at level restored"
+    assert set(wholly) <= found.hot
+    assert sampled not in found.hot, "only what is proven must come back at once"
+
+
+def test_a_sample_that_came_after_leaves_a_snapshot_proven_or_failed(made: MadeUp) -> None:
+    good, failed = made.add(90), made.add(80)
+    made.add(5)
+    repository = Repository(DirectoryStore(str(made.repository)), INSTANCE)
+    for name, ok in ((good, True), (failed, False)):
+        for done, sample in ((ok, 0), (True, 10)):
+            verdict = {"snapshot": name, "level": "restored", "ok": done, "sample_bytes": sample}
+            repository.add_verdict("logs", name, "restored", verdict)
+    found = planned(made, keep_days=30)
+    assert reasons(found, good) == "the last that was verified at level restored"
+    assert look(made).snapshots[failed].failed
+
+
+def test_a_sample_of_another_snapshot_is_not_clear(made: MadeUp) -> None:
+    old, other = made.add(90), made.add(80)
+    made.add(5)
+    whole = {"snapshot": other, "level": "restored", "ok": True}
+    verdict = {"snapshot": old, "level": "restored", "ok": True, "sample_bytes": 10, "whole": whole}
+    Repository(DirectoryStore(str(made.repository)), INSTANCE).add_verdict("logs", old, "restored", verdict)
+    assert "is not clear" in reasons(planned(made, keep_days=30), old)
+    assert look(made).snapshots[old].passed == []
+
+
 def test_a_failed_verdict_protects_nothing_and_takes_no_protection(made: MadeUp) -> None:
     good, torn, failed = made.add(90), made.add(80), made.add(70)
     made.add(5)

@@ -172,6 +172,23 @@ def test_a_broken_verdict_is_a_failure_and_an_older_one_a_warning(root: Path) ->
     assert found.ok is False
 
 
+def test_a_sample_is_no_restore(root: Path) -> None:
+    made = MadeUp(root, "model")
+    (name,) = (path.name for path in (root / "guard-01" / "model").iterdir())
+    put_verdict(made, name, "restored", 0.1, sample_bytes=1000)
+    found = collect(root)
+    assert opened(found) == {("verification", "model, proven")}
+    (table,) = checked(found).all("table", class_="points")
+    assert re.search(r"model.*2 hours ago.*never", table.text.partition("config")[0], re.DOTALL), table.text
+    before = verdict(name, "restored", NOW_TIME - DAY, ok=False)
+    put_verdict(made, name, "restored", 0.1, sample_bytes=1000, whole=before)
+    logs = sorted(path.name for path in (root / "guard-01" / "logs").iterdir())
+    put_verdict(MadeUp(root), logs[3], "restored", 1, sample_bytes=1000, whole=before)
+    found = collect(root)
+    assert opened(found) == {("verdict", "model, restored")}
+    assert odd(found) == {("old_verdict", f"logs, restored, {logs[3]}")}
+
+
 def test_damaged_snapshots_what_stands_on_them_and_leftovers(root: Path) -> None:
     logs = sorted(path.name for path in (root / "guard-01" / "logs").iterdir())
     (root / "guard-01" / "logs" / logs[0] / "part-00000.gpg").write_bytes(b"short")

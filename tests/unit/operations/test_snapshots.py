@@ -109,6 +109,24 @@ def test_latest_verified(engine: Engine) -> None:
     assert chosen(engine, "latest_verified") == "000001"
 
 
+def test_latest_verified_is_no_sample(engine: Engine) -> None:
+    """What a sample left out may be lost; nor does one make good what failed as a whole."""
+    add = engine.repository.add_verdict
+    add("model", "000003-aaaaaaaa", "restored", {"ok": True, "sample_bytes": 100})
+    with pytest.raises(GuardError, match="expected a snapshot that was verified as a whole"):
+        chosen(engine, "latest_verified")
+    add("model", "000002-aaaaaaaa", "restored", {"ok": True, "sample_bytes": 0})
+    add("model", "000001-aaaaaaaa", "restored", {"ok": True})  # of an older release
+    assert chosen(engine, "latest_verified") == "000002"
+    add("model", "000002-aaaaaaaa", "restored", {"ok": True, "sample_bytes": 100})
+    assert chosen(engine, "latest_verified") == "000002", "a sample takes nothing away from the whole before it"
+    add("model", "000002-aaaaaaaa", "decrypted", {"ok": False, "sample_bytes": 0})
+    add("model", "000002-aaaaaaaa", "decrypted", {"ok": True, "sample_bytes": 100})
+    assert chosen(engine, "latest_verified") == "000001"
+    add("model", "000002-aaaaaaaa", "decrypted", {"ok": True, "sample_bytes": 0})
+    assert chosen(engine, "latest_verified") == "000002"
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{", b'{"verdicts": 1}', b'{"verdicts": {"restored": 1}}',
                                      b"[" * 100_000, b"\xff"])  # fmt: skip
 def test_damaged_verdicts(engine: Engine, content: bytes) -> None:
