@@ -21,7 +21,9 @@ def test_tells_what_a_verdict_is_worth(tmp_path: Path) -> None:
     variables = {"guardops_instance": "guard-01", "guardops_repository": str(tmp_path / "repository")}
     run = Playbooks(tmp_path / "run", variables).run("info")
     assert run.rc == 0, run.output
-    lines = {name: line for line in run.output.splitlines() for name in (proven, sampled, failed, never) if name in line}
+    lines = {
+        name: line for line in run.output.splitlines() for name in (proven, sampled, failed, never) if name in line
+    }
     told = {name: line.rstrip('",').rpartition(" Bytes, ")[2] for name, line in lines.items()}
     assert told == {
         proven: "verified: stored, loaded", sampled: "verified: restored (a sample)",
