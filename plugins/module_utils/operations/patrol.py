@@ -148,7 +148,7 @@ def _of_fleet(store: Store, name: str, survey: Survey, limits: Limits, now: date
 def _check_heartbeat(told: dict[str, t.Any] | None, limits: Limits, now: datetime.datetime, findings: Findings) -> None:
     """What the host's own patrol left: a host that went dark is seen from here."""
     if not limits.patrol_hours:
-        findings.leave_limited("patrol", ["host", "what the host found"], "the host's own patrol")
+        findings.leave_limited("patrol", ["host"], "the host's own patrol")
         return
     if told is None:
         findings.leave("patrol", "host", "the host's own patrol", "the host's patrol has left no sign of life yet")

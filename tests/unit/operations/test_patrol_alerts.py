@@ -92,7 +92,7 @@ def test_patrol_of_some_layers_says_nothing_of_the_others(root: pathlib.Path, re
 def test_patrol_of_some_guards_says_nothing_of_the_others_and_forgets_none(root: pathlib.Path, reader: Reader) -> None:
     assert reader.hears(fleet(root)) == set()
     make_instance(root, "guard-02", NOW, days=2, fault="old logs")
-    assert reader.hears(fleet(root)) == {(RAISED, "guard-02", "snapshot", "logs")}
+    assert reader.hears(fleet(root)) == {(RAISED, "guard-02", "snapshot", "logs, age")}
     assert reader.hears(fleet(root, some=["guard-01"])) == set()
     (root / "guard-03").rename(root.parent / "guard-03")
     assert reader.hears(fleet(root, some=["guard-01", "guard-02"])) == set()
@@ -104,7 +104,7 @@ def test_patrol_of_some_guards_says_nothing_of_the_others_and_forgets_none(root:
 def test_guards_of_another_repository_are_not_well_by_a_patrol_of_this(root: pathlib.Path, reader: Reader) -> None:
     other = root.parent / "other"
     make_instance(other, "guard-09", NOW, days=2, fault="old logs")
-    assert reader.hears(fleet(root, other)) == {(RAISED, "guard-09", "snapshot", "logs")}
+    assert reader.hears(fleet(root, other)) == {(RAISED, "guard-09", "snapshot", "logs, age")}
     assert reader.hears(fleet(root)) == set()
 
 
