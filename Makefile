@@ -22,7 +22,7 @@ test: ## all tests; what a single tier is called: see tools/test --help
 	@tools/test
 
 unit integration molecule sanity lint: ## one tier of the tests
-	@tools/test $(if $(filter lint,$@),ruff mypy ansible-lint docs,$@)
+	@tools/test $(if $(filter lint,$@),ruff mypy ansible-lint docs importer,$@)
 
 test-engines: ## the gateway's contract tests against vLLM on a CPU: 3.5 GB more in .cache
 	@tools/test engines

@@ -32,8 +32,9 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "test": ("runtime", "gateway", "host", "loading", "alerts", "demo"),
     "engine-transformers": (),
     "engine-vllm": (),
+    "importer": (),
 }
-SEPARATE = ("engine-transformers", "engine-vllm")  # in environments of their own: tools/engine-venv
+SEPARATE = ("engine-transformers", "engine-vllm", "importer")  # in environments of their own: tools/own-venv
 HEAD = "# Made by tools/lock.py from {name}.in on Python {version}; do not edit.\n"
 
 

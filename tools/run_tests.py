@@ -92,6 +92,10 @@ def docs(_arguments: list[str]) -> Result:
     return by_exit_code(lint or command(".venv/bin/python", "tools/reference.py"))
 
 
+def importer(_arguments: list[str]) -> Result:
+    return by_exit_code(command("tools/importer"))
+
+
 def sanity(arguments: list[str]) -> Result:
     return by_exit_code(command("tools/sanity", *arguments))
 
@@ -128,14 +132,14 @@ def integration(arguments: list[str]) -> Result:
         why = "programs are missing, see above" if rc == PROGRAMS_MISSING else "tools/packages failed, see above"
         return Result("not run", why)
     named = [argument for argument in arguments if argument.startswith("tests/")]
-    if not named and command("tools/engine-venv", "transformers"):
+    if not named and command("tools/own-venv", "engine-transformers"):
         print("The tests that need a model engine cannot run: see above.", flush=True)
     return pytest_tier("integration", 2)(arguments)
 
 
 def engines(arguments: list[str]) -> Result:
     """The contract tests again, against an engine that is too large for every day."""
-    if command("tools/engine-venv", "vllm"):
+    if command("tools/own-venv", "engine-vllm"):
         return Result("not run", "there is no vLLM, see above")
     os.environ["GUARDOPS_ENGINE"] = "vllm"
     try:
@@ -198,6 +202,7 @@ TIERS = (
     Tier("mypy", mypy),
     Tier("ansible-lint", ansible_lint),
     Tier("docs", docs),
+    Tier("importer", importer),
     Tier("sanity", sanity, takes_arguments=True),
     Tier("unit", unit, takes_arguments=True),
     Tier("integration", integration, takes_arguments=True),

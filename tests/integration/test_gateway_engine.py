@@ -4,7 +4,7 @@
 
 """The contract with real engines: `transformers serve` in all test runs, vLLM on a CPU by `make test-engines`.
 
-GUARDOPS_ENGINE names the engine. Its environment is made by tools/engine-venv before the tests run.
+GUARDOPS_ENGINE names the engine. Its environment is made by tools/own-venv before the tests run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[ModelEngine]:
     if engine_python(ENGINE) is None:
-        (pytest.fail if STRICT else pytest.skip)(f"there is no engine: run tools/engine-venv {ENGINE}")
+        (pytest.fail if STRICT else pytest.skip)(f"there is no engine: run tools/own-venv engine-{ENGINE}")
     with ModelEngine(ENGINE, tmp_path_factory.mktemp("engine") / "log") as running:
         yield running
 

@@ -21,13 +21,14 @@ from .checkout import ROOT
 from .processes import LOOPBACK, end_group, free_ports
 
 SAMPLE = ROOT / "tests" / "sample_instance"
-ENGINES = ROOT / ".cache" / "engines"
+ENVIRONMENTS = ROOT / ".cache" / "environments"
+MODELS = ROOT / ".cache" / "models"
 PATIENCE = 240.0  # seconds; on a busy machine most of it is spent on importing torch
 
 
 def engine_python(name: str) -> Path | None:
-    """The interpreter that tools/engine-venv made; None if it did not."""
-    path = ENGINES / name / "bin" / "python"
+    """The interpreter that tools/own-venv made; None if it did not."""
+    path = ENVIRONMENTS / f"engine-{name}" / "bin" / "python"
     return path if path.exists() else None
 
 
@@ -37,7 +38,7 @@ def guard_model(name: str) -> Path:
     assert python is not None
     sources = [SAMPLE / "make_model.py", SAMPLE / "texts.json"]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    target = ENGINES / f"model-{name}-{key}"
+    target = MODELS / f"{name}-{key}"
     if not target.exists():
         work = target.with_name(f"{target.name}.{os.getpid()}")
         made = subprocess.run(
