@@ -22,7 +22,7 @@ from .manifest import LAYERS, snapshot_number
 
 PREFIX = "drills"
 FORMAT = 1
-KINDS = ("drill", "recovery")
+KINDS = DRILL, RECOVERY = ("drill", "recovery")
 _NAME = re.compile(r"\A([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z\.json\Z")
 _MOMENT = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z\Z")
 _TEXT = 2000  # characters of one text
