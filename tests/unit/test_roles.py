@@ -60,3 +60,31 @@ def test_roles_in_one_play_do_not_take_each_others_handlers() -> None:
             role, other = found.setdefault(handler["name"], (path.parents[1].name, handler))
             assert handler == other, f"{handler['name']}: {role} and {path.parents[1].name} mean different things"
     assert "Restart the gateway" in found
+
+
+def tasks_of(items: t.Any) -> t.Iterator[dict[str, t.Any]]:
+    """All tasks of a file or of a play, those in blocks too."""
+    for item in items or []:
+        if isinstance(item, dict):
+            yield item
+            for part in ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always"):
+                yield from tasks_of(item.get(part))
+
+
+def test_what_is_not_logged_is_not_shown_by_a_loop_over_its_results() -> None:
+    """An item that fails is shown whole, whatever its label is: with the secret that the registered result has."""
+    files = sorted(path for top in ("roles/*/tasks", "playbooks") for path in ROOT.glob(f"{top}/**/*.yml"))
+    tasks = [
+        (path, task)
+        for path in files
+        if path.parent.name != "vars"
+        for task in tasks_of(yaml.safe_load(path.read_text(encoding="utf-8")))
+    ]
+    secret = {task["register"] for _path, task in tasks if task.get("no_log") and "register" in task}
+    assert "__guard_answers" in secret
+    shown = [
+        f"{path.relative_to(ROOT)}: {task['name']}"
+        for path, task in tasks
+        if not task.get("no_log") and any(f"{name}.results" in str(task.get("loop")) for name in secret)
+    ]
+    assert not shown

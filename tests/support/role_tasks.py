@@ -1,0 +1,74 @@
+# Copyright: guardops contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run some of a role's tasks against localhost, with stand-ins for the programs of a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import typing as t
+
+from .checkout import ROOT, find_tool, link_collection
+
+
+def stand_in(directory: pathlib.Path, name: str, script: str) -> None:
+    """A program of this name for ``programs`` below: a shell script."""
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def run_tasks(
+    place: pathlib.Path,
+    role: str,
+    tasks: t.Sequence[str],
+    *flags: str,
+    programs: pathlib.Path | None = None,
+    facts: dict[str, t.Any] | None = None,
+    **variables: t.Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run these task files, with the names of the family Debian; ``flags`` such as --check, and facts of the host.
+
+    With ``programs`` the host has those in this directory and the most common ones, and no other engine.
+    """
+    include = {"name": f"guardops.qwen3guard.{role}"}
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable, "ansible_facts": facts or {}},
+        "vars_files": [str(ROOT / "roles" / role / "vars" / "Debian.yml")],
+        "tasks": [{"ansible.builtin.include_role": {**include, "tasks_from": name}} for name in tasks],
+    }
+    if programs:
+        play["environment"] = {"PATH": f"{programs}:/usr/bin:/bin"}
+    playbook = place / "play.json"
+    playbook.write_text(json.dumps([play]), encoding="utf-8")
+    return subprocess.run(
+        [
+            find_tool("ansible-playbook"),
+            "--inventory=localhost,",
+            f"--extra-vars={json.dumps(variables)}",
+            *flags,
+            str(playbook),
+        ],
+        env={
+            **os.environ,
+            "ANSIBLE_HOME": str(place / "ansible"),
+            "ANSIBLE_COLLECTIONS_PATH": str(link_collection()),
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
