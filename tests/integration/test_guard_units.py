@@ -22,7 +22,12 @@ DIGEST = "docker.io/vllm/vllm-openai@sha256:" + "1f" * 32
 SECRETS = {"api-key": {"value": "never", "env": "VLLM_API_KEY"}, "tls": {"value": "never", "file": "/run/secrets/tls"}}
 
 
-def render(backend: str, place: pathlib.Path, **settings: t.Any) -> str:
+def docker_info(*cdi: str, version: str = "26.1.5+dfsg1") -> dict[str, t.Any]:
+    """What the role keeps of `docker info`; with the directories of CDI where it is on."""
+    return {"__guard_docker": {"stdout": json.dumps({"ServerVersion": version, "CDISpecDirs": list(cdi)})}}
+
+
+def render(backend: str, place: pathlib.Path, family: str = "Debian", **settings: t.Any) -> str:
     """The unit, from the role's own defaults, variables and template."""
     role = ROOT / "roles" / "guard"
     template = {"podman": "qwen3guard.container", "docker": "qwen3guard.service"}[backend]
@@ -31,7 +36,7 @@ def render(backend: str, place: pathlib.Path, **settings: t.Any) -> str:
         "connection": "local",
         "gather_facts": False,
         "vars": {"ansible_python_interpreter": sys.executable},
-        "vars_files": [str(role / path) for path in ("defaults/main.yml", "vars/main.yml", "vars/Debian.yml")],
+        "vars_files": [str(role / path) for path in ("defaults/main.yml", "vars/main.yml", f"vars/{family}.yml")],
         "tasks": [
             {
                 "ansible.builtin.template": {
@@ -58,6 +63,11 @@ def render(backend: str, place: pathlib.Path, **settings: t.Any) -> str:
 
 def values_of(unit: str, key: str) -> list[str]:
     return [line.partition("=")[2] for line in unit.splitlines() if line.startswith(f"{key}=")]
+
+
+def start_of(unit: str) -> list[str]:
+    """The words of the command that starts Docker's container."""
+    return shlex.split(unit.partition("\nExecStart=")[2].partition("\n\n")[0].replace("\\\n", " "))
 
 
 def unexpanded(word: str) -> str:
@@ -103,9 +113,9 @@ def test_quadlet_of_vllm_on_a_gpu(tmp_path: pathlib.Path) -> None:
 def test_quadlet_of_an_own_image(tmp_path: pathlib.Path) -> None:
     unit = render("podman", tmp_path, guard_engine="web", guard_inner_port=7860, guard_gpu="none")
     assert values_of(unit, "Volume")[:3] == [
+        "/data/qwen3guard-gen-web:/app/data:rw",
         "/data/qwen3guard-gen-web/models:/app/data/models:ro",
-        "/data/qwen3guard-gen-web/config:/app/data/config:ro",
-        "/data/qwen3guard-gen-web/logs:/app/data/logs:rw",
+        "/data/qwen3guard-gen-web/config/guard:/app/data/config/guard:ro",
     ]
     assert not values_of(unit, "AddDevice") + values_of(unit, "Exec")
     assert values_of(unit, "PublishPort") == ["127.0.0.1:8000:7860"]
@@ -115,10 +125,30 @@ def test_quadlet_of_an_own_image(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("gpu", ["nvidia.com/gpu=all", "none"])
 def test_docker_unit_is_one_that_systemd_reads(tmp_path: pathlib.Path, gpu: str) -> None:
-    unit = render("docker", tmp_path, guard_gpu=gpu, guard_secrets=SECRETS, guard_model="m")
-    start = shlex.split(unit.partition("\nExecStart=")[2].partition("\n\n")[0].replace("\\\n", " "))
+    info = docker_info("/etc/cdi", "/var/run/cdi")
+    start = start_of(render("docker", tmp_path, guard_gpu=gpu, guard_secrets=SECRETS, guard_model="m", **info))
     assert start[:2] == ["/usr/bin/docker", "run"]
     assert {"--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=10001:10001"} < set(start)
     assert ("--device=nvidia.com/gpu=all" in start) == (gpu != "none")
     assert start[start.index(DIGEST) + 1 :][:2] == ["serve", "/app/data/models/Qwen3Guard-Gen-8B"]
     assert not [word for word in start if word.startswith("--env=") and "KEY" in word]
+    assert "--security-opt=label=disable" not in start
+
+
+@pytest.mark.parametrize(
+    ("gpu", "given"), [("nvidia.com/gpu=all", "--gpus=all"), ("nvidia.com/gpu=1", "--gpus=device=1")]
+)
+def test_docker_without_cdi_gets_the_gpu_by_the_runtime(tmp_path: pathlib.Path, gpu: str, given: str) -> None:
+    """Debian 12 has Docker 20.10, which knows no CDI; with 25 to 28.1 somebody must have turned it on."""
+    start = start_of(render("docker", tmp_path, guard_gpu=gpu, **docker_info()))
+    assert given in start
+    assert not [word for word in start if word.startswith("--device")]
+
+
+def test_selinux_does_not_keep_the_gpu_from_the_container(tmp_path: pathlib.Path) -> None:
+    """As the check of role gpu_host starts it. Without a GPU nothing is taken from its confinement."""
+    option = "--security-opt=label=disable"
+    assert option in values_of(render("podman", tmp_path, "RedHat"), "PodmanArgs")
+    assert option not in render("podman", tmp_path, "RedHat", guard_gpu="none")
+    assert option not in render("podman", tmp_path)
+    assert option in start_of(render("docker", tmp_path, "RedHat", **docker_info("/etc/cdi")))

@@ -30,24 +30,23 @@ def run_tasks(
     tasks: t.Sequence[str],
     *flags: str,
     programs: pathlib.Path | None = None,
-    facts: dict[str, t.Any] | None = None,
+    path: str = "/usr/bin:/bin",
     **variables: t.Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run these task files, with the names of the family Debian; ``flags`` such as --check, and facts of the host.
+    """Run these task files, with the names of the family Debian; ``flags`` such as --check.
 
-    With ``programs`` the host has those in this directory and the most common ones, and no other engine.
+    With ``programs`` the host finds those in this directory before others of the name; ``path`` is where others are.
     """
     include = {"name": f"guardops.qwen3guard.{role}"}
-    play = {
+    play: dict[str, t.Any] = {
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
-        "vars": {"ansible_python_interpreter": sys.executable, "ansible_facts": facts or {}},
+        "vars": {"ansible_python_interpreter": sys.executable},
         "vars_files": [str(ROOT / "roles" / role / "vars" / "Debian.yml")],
         "tasks": [{"ansible.builtin.include_role": {**include, "tasks_from": name}} for name in tasks],
     }
-    if programs:
-        play["environment"] = {"PATH": f"{programs}:/usr/bin:/bin"}
+    play["environment"] = {"PATH": f"{programs}:{path}" if programs else path}
     playbook = place / "play.json"
     playbook.write_text(json.dumps([play]), encoding="utf-8")
     return subprocess.run(
