@@ -59,6 +59,15 @@ options:
     description: The file that remembers what was done, until it is undone. Lose it, and the way back is by hand.
     type: path
     default: /var/lib/guardops-qwen3guard/takeover.json
+  check_mounts:
+    description:
+      - Whether a container that the script starts (C(docker run), C(podman run)) must mount the new directories. If it
+        does not, the task fails before anything is moved, since the container would write to its own layer again.
+      - What the script alone does not tell, such as a container that a compose file describes, is returned in
+        RV(not_checked).
+    type: bool
+    default: true
+    version_added: 0.5.0
   owner:
     description: Who gets what is moved, as a numeric id. Without it, owners stay.
     type: int
@@ -117,7 +126,9 @@ left:
   type: list
   elements: str
 not_checked:
-  description: What the result says nothing about, which is processes that could not be looked into.
+  description:
+    - What the result says nothing about, which is processes that could not be looked into, and mounts of a container
+      that the script does not tell.
   returned: success
   type: list
   elements: str
@@ -170,6 +181,7 @@ def run(module):
         record=params["record"],
         uid=params["owner"],
         gid=params["group"],
+        check_mounts=params["check_mounts"],
     )
     plan = takeover.plan_takeover(options)
     if plan.changed and not module.check_mode:
@@ -198,7 +210,7 @@ def result_of(plan, record, state):
         "moves": [{"from": move.source, "to": move.target} for move in files[:RETURNED_MOVES]],
         "lines": [{name: text and text.decode("utf-8", "replace") for name, text in line.items()} for line in texts],
         "left": plan.left,
-        "not_checked": [f"whether process {name} uses the installation" for name in plan.not_seen],
+        "not_checked": [f"whether process {name} uses the installation" for name in plan.not_seen] + [*plan.not_told],
         "backup_file": record.backup_file,
     }
 
@@ -238,6 +250,7 @@ def main():
             },
             "state": {"type": "str", "choices": ["taken_over", "undone"], "default": "taken_over"},
             "record": {"type": "path", "default": "/var/lib/guardops-qwen3guard/takeover.json"},
+            "check_mounts": {"type": "bool", "default": True},
             "owner": {"type": "int"},
             "group": {"type": "int"},
         },

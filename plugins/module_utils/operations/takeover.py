@@ -24,6 +24,7 @@ from ..format import shell_settings
 from ..services import acl
 from ..system.files import fsync_path, write_atomically
 from ..system.usage import processes_using
+from .takeover_mounts import check_mounts
 
 SHOWN = 10  # so many names are in a message
 FORMAT = 1
@@ -57,6 +58,7 @@ class Plan(t.NamedTuple):
     left: list[str]  # entries that are no files, such as sockets
     used_by: list[str]
     not_seen: list[str]  # processes that nobody lets us look into
+    not_told: t.Sequence[str] = ()  # what the script does not tell of its container
 
     @property
     def changed(self) -> bool:
@@ -70,6 +72,7 @@ class Options(t.NamedTuple):
     record: str
     uid: int | None = None
     gid: int | None = None
+    check_mounts: bool = True
 
 
 class Record:
@@ -145,7 +148,10 @@ def plan_takeover(options: Options) -> Plan:
     script = _read_script(options.script)
     new_script, lines = shell_settings.set_settings(script, options.settings)
     moves, left = _plan_moves(options.directories)
-    return Plan(moves, script, new_script, lines, left, *_used_by(moves, options.script))
+    plan = Plan(moves, script, new_script, lines, left, *_used_by(moves, options.script))
+    if not plan.changed or not options.check_mounts:
+        return plan
+    return plan._replace(not_told=check_mounts(options.script, new_script, [to for _from, to in options.directories]))
 
 
 def take_over(options: Options, plan: Plan, record: Record, backup: t.Callable[[str], str]) -> None:

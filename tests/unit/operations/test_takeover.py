@@ -39,8 +39,8 @@ class Old:
         (self.logs / "2024-05" / "audit.log.1").write_text("zero\n")
         (self.logs / "latest").symlink_to("audit.log")
 
-    def run(self, state: str = "taken_over", *, check: bool = False) -> ModuleRun:
-        args: dict[str, t.Any] = {"state": state, "record": str(self.record)}
+    def run(self, state: str = "taken_over", *, check: bool = False, **more: t.Any) -> ModuleRun:
+        args: dict[str, t.Any] = {"state": state, "record": str(self.record), **more}
         if state == "taken_over":
             args["script"] = str(self.script)
             args["settings"] = {"LOG_DIR": str(self.new), "MODEL_PATH": str(self.new.parent / "models")}
@@ -199,3 +199,41 @@ def test_access_lists_come_and_go(engine_old: Old) -> None:
     record = takeover.Record(str(old.record))
     takeover.undo(takeover.plan_undo(record), record)
     assert {path: (acl.read_acls(str(path)), path.stat().st_mode) for path in everything} == before
+
+
+def told_of_mounts(result: dict[str, t.Any]) -> list[str]:
+    """Without the processes that nobody lets us look into."""
+    return [text for text in result["not_checked"] if "mounts" in text]
+
+
+def test_a_container_without_a_mount_is_refused_before_anything_is_moved(old: Old) -> None:
+    """It would write to its own layer again, and all would look well."""
+    old.script.write_text(f'LOG_DIR="{old.logs}"\ndocker run --name guard image\n', encoding="utf-8")
+    before = old.all()
+    for check in (True, False):
+        run = old.run(check=check)
+        assert run.failed
+        assert run.result["thing"] == f"{old.script}, line 3"  # below the setting that would be added
+        assert run.result["expected"] == f"a container that mounts {old.new}"
+        assert run.result["found"] == "no mount of a directory"
+        assert f"Add --volume={old.new}:{old.new}" in run.result["hint"]
+        assert old.all() == before
+        assert not old.record.exists()
+    assert old.run(check_mounts=False).succeeded()["moved"] == 3
+
+
+@pytest.mark.parametrize("mount", ["$LOG_DIR:/app/logs", "{data}:/app/data", "{data}/logs:/app/logs:rw"])
+def test_a_container_that_mounts_the_new_directory_is_taken_over(old: Old, mount: str) -> None:
+    """By its name, or by the setting that the takeover writes."""
+    mount = mount.format(data=old.new.parent)
+    old.script.write_text(f'LOG_DIR="{old.logs}"\ndocker run -v "{mount}" image\n', encoding="utf-8")
+    took = old.run().succeeded()
+    assert took["moved"] == 3
+    assert told_of_mounts(took) == []
+
+
+def test_what_the_script_does_not_tell_of_its_container_is_said(old: Old) -> None:
+    old.script.write_text(f'LOG_DIR="{old.logs}"\ndocker start guard\n', encoding="utf-8")
+    (told,) = told_of_mounts(old.run().succeeded())
+    assert told == f"whether the container mounts {old.new} (line 3: `docker start` does not tell)"
+    assert told_of_mounts(old.run().succeeded()) == []  # nothing is done, nothing is claimed
