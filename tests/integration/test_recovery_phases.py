@@ -186,6 +186,9 @@ def test_late_is_no_failure_of_a_recovery_and_what_came_back_is_safe(bed: Bed, s
     stopped = next(line for line in systemctl.read_text().splitlines() if line.startswith("stop"))
     assert {"qwen3guard-backup*", "qwen3guard-gateway*", "qwen3guard.serv*"} <= set(stopped.split())
 
+    # The host that was lost comes back with its timers, and does no harm.
+    bed.trial.refused("backup", "took it over", layer="logs", path=str(bed.source / "logs"))
+
     (bed.data / "config" / "gateway" / "config.json").write_text("mine")
     again = bed.recover()
     assert again.rc != 0
@@ -273,3 +276,11 @@ def test_a_damaged_newest_snapshot_is_passed_over_and_told_of(bed: Bed) -> None:
     assert record["snapshots"]["logs"] == bed.trial.snapshots("logs")[-2]
     (warning,) = [text for text in record["warnings"] if text.startswith("logs: ")]
     assert newest in warning
+
+
+def test_an_old_host_that_cannot_be_kept_out_does_not_keep_the_service_away(bed: Bed) -> None:
+    fences = pathlib.Path(bed.trial.repository, INSTANCE, "fences")
+    fences.write_text("in the way")
+    bed.recover().succeeded()
+    (warning,) = bed.record()["warnings"]
+    assert warning.startswith("the old host is not kept out of the repository: ")
