@@ -26,7 +26,7 @@ import typing as t
 
 from ..errors import GuardError
 from ..services import http
-from ..services.notify import Target
+from ..services.notify import Message, Target
 from ..system.files import lock, make_private_directory, write_atomically
 from .alert_text import CLEARED, RAISED, STILL, Change, is_whole, pages
 from .patrol_findings import UTC, is_within, leaves_open, parse_time, unit_finding, written_time
@@ -93,6 +93,22 @@ def targets_of(urls: t.Sequence[str]) -> tuple[list[Target], list[GuardError]]:
         except GuardError as error:
             problems.append(error)
     return targets, problems
+
+
+def tell_result(message: Message, urls: t.Sequence[str]) -> list[str]:
+    """Send what is no alert to everybody, and remember nothing. Who was reached; raise at the end if somebody was not."""
+    targets, unreached = targets_of(urls)
+    reached = []
+    for target in targets:
+        try:
+            target.send(message)
+        except GuardError as error:
+            unreached.append(error)
+        else:
+            reached.append(target.name)
+    if unreached:
+        raise _with_others(unreached, "Nor was reached")
+    return reached
 
 
 def check_urls(urls: t.Sequence[str], heartbeat_url: str = "") -> None:

@@ -2,19 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tell once that a unit failed, remember it in a file, and forget it when the unit works again.
+"""Tell once that a unit failed, remember it in a file, and forget it when the unit works again; tell what it did.
 
 usage: alert.py SETTINGS raise|clear UNIT
+       alert.py SETTINGS succeed UNIT REPORTS
 
 The file is UNIT.json in the directory that SETTINGS names; a patrol may read it. A unit that goes on failing is told of
 again after a day, not each time. Besides the journal, the command that SETTINGS names is told, or where it names none
 the program `tell` beside this file, if the role patrol has put it there. UNIT and what happened are added to it as
 arguments, which is `raised`, `still-failing` or `cleared`.
+
+With `succeed` the command gets `succeeded`, and the result as text on its standard input: what the playbook's report
+says that lies in the directory REPORTS. It is told each time.
 """
 
 from __future__ import annotations
 
 import datetime
+import glob
 import json
 import os
 import subprocess
@@ -79,13 +84,13 @@ def save(path: str, record: dict[str, t.Any]) -> bool:
     return True
 
 
-def tell(command: list[str], unit: str, event: str, line: str) -> bool:
-    """One line for the journal, and the command. False when the command did not work."""
-    print(f"{_NOTICE if event == 'cleared' else _ERROR}{line}", flush=True)
+def tell(command: list[str], unit: str, event: str, line: str, text: str = "") -> bool:
+    """One line for the journal, and the command, which can read the text. False when the command did not work."""
+    print(f"{_NOTICE if event in ('cleared', 'succeeded') else _ERROR}{line}", flush=True)
     if not command:
         return True
     try:
-        rc = subprocess.run([*command, unit, event], timeout=_LONGER, check=False).returncode
+        rc = subprocess.run([*command, unit, event], input=text.encode(), timeout=_LONGER, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
         print(f"{_ERROR}{command[0]}: {error}", flush=True)
         return False
@@ -135,6 +140,43 @@ def worked(unit: str, path: str, command: list[str]) -> bool:
     return True
 
 
+def succeeded(unit: str, command: list[str], reports: str) -> bool:
+    """Not remembered: a success that nobody could be told is followed by the next one."""
+    shown = ask("systemctl", "show", "--property=Description", "--", unit)
+    what = shown.partition("Description=")[2].partition("\n")[0]
+    text = "\n".join([f"{what or unit}: done.", *told_by(reports)]) + "\n"
+    return tell(command, unit, "succeeded", f"{unit} succeeded.", text)
+
+
+def told_by(reports: str) -> list[str]:
+    """What the reports say of each layer, in lines for people."""
+    lines: list[str] = []
+    for path in sorted(glob.glob(os.path.join(glob.escape(reports), "*.json"))):
+        try:
+            with open(path, encoding="utf-8") as handle:
+                results = json.load(handle)
+        except (OSError, ValueError):
+            continue
+        for result in results if isinstance(results, list) else []:
+            lines += of_layer(result) if isinstance(result, dict) else []
+    return lines or ["Its journal says what it did."]
+
+
+def of_layer(result: dict[str, t.Any]) -> list[str]:
+    """One result of backup, verify or prune; ``check`` is the item of verify's loop: a layer and a level."""
+    layer = result.get("layer") or (result.get("check") or ["?"])[0]
+    seconds = f"in {result.get('seconds', '?')} s"
+    if "level" in result:
+        did = f"{layer} {result.get('snapshot')}: {result['level']} {seconds}"
+    elif "removed" in result:
+        did = f"{layer}: {len(result['removed'])} snapshots removed, {len(result.get('keep', []))} stay, {seconds}"
+        cold = result.get("cold") or {}
+        did += f"; old parts go to {cold.get('storage_class')}" if cold.get("changed") else ""
+    else:
+        did = f"{layer}: {result.get('reason')} {seconds}: {result.get('snapshot') or 'no snapshot'}"
+    return [did, *(f"{layer}, not checked: {text}" for text in result.get("not_checked") or [])]
+
+
 def beside() -> list[str]:
     """What the role patrol installs, once there is somebody to tell; looked for each time, since it comes later."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tell")
@@ -142,12 +184,15 @@ def beside() -> list[str]:
 
 
 def main() -> int:
-    settings_file, event, unit = sys.argv[1:]
+    settings_file, event, unit, *reports = sys.argv[1:]
     with open(settings_file, encoding="utf-8") as handle:
         settings = json.load(handle)
+    command = settings["command"] or beside()
+    if event == "succeed":
+        return 0 if succeeded(unit, command, *reports) else 1
     path = os.path.join(settings["failures"], f"{unit}.json")
     work = {"raise": failed, "clear": worked}[event]
-    return 0 if work(unit, path, settings["command"] or beside()) else 1
+    return 0 if work(unit, path, command) else 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""roles/backup/files/alert.py tells once, again after a day, and when the unit works again."""
+"""roles/backup/files/alert.py tells once, again after a day, and when the unit works again; and what it did."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ class Alerts(t.NamedTuple):
     def record(self) -> Path:
         return self.place / "failures" / f"{UNIT}.json"
 
-    def run(self, event: str, command: str | None = "", program: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, event: str, command: str | None = "", program: Path = SCRIPT, reports: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         told = command or f'echo "$*" >>{self.place}/told'
         words = [] if command is None else ["/bin/sh", "-c", told, "sh"]
         settings = {"failures": str(self.record.parent), "command": words}
         (self.place / "alert.json").write_text(json.dumps(settings))
         return subprocess.run(
-            [sys.executable, str(program), str(self.place / "alert.json"), event, UNIT],
+            [sys.executable, str(program), str(self.place / "alert.json"), event, UNIT,
+             *([str(reports)] if reports else [])],
             env={**os.environ, "PATH": f"{self.place}/bin:{os.environ['PATH']}"},
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
@@ -49,7 +52,10 @@ class Alerts(t.NamedTuple):
 
 @pytest.fixture
 def alerts(tmp_path: Path) -> Alerts:
-    answers = {"systemctl": "Result=exit-code\\nExecMainStatus=2\\nInvocationID=abc\\n", "journalctl": "last words\\n"}
+    answers = {
+        "systemctl": "Description=Load it\\nResult=exit-code\\nExecMainStatus=2\\nInvocationID=abc\\n",
+        "journalctl": "last words\\n",
+    }
     (tmp_path / "bin").mkdir()
     for name, answer in answers.items():
         path = tmp_path / "bin" / name
@@ -154,3 +160,44 @@ def test_journal_that_does_not_answer_does_not_silence(alerts: Alerts) -> None:
     assert alerts.run("raise", program=slow).returncode == 0
     record = json.loads(alerts.record.read_text())
     assert (alerts.told(), record["exit_status"], record["lines"]) == ([f"{UNIT} raised"], "2", [])
+
+
+REPORT = [
+    {"check": ["logs", "loaded"], "snapshot": "000007-0f", "level": "loaded", "seconds": 12.5,
+     "not_checked": ["canaries"]},
+    {"layer": "logs", "reason": "new records", "snapshot": "000008-0f", "seconds": 2.0},
+    {"layer": "logs", "removed": ["000001-0f"], "keep": [{}, {}], "seconds": 1.0, "not_checked": [],
+     "cold": {"changed": True, "storage_class": "STANDARD_IA"}},
+]  # fmt: skip
+TOLD = [
+    "logs 000007-0f: loaded in 12.5 s",
+    "logs, not checked: canaries",
+    "logs: new records in 2.0 s: 000008-0f",
+    "logs: 1 snapshots removed, 2 stay, in 1.0 s; old parts go to STANDARD_IA",
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (json.dumps(REPORT), TOLD),
+        ('{"cut', ["Its journal says what it did."]),
+        ("7", ["Its journal says what it did."]),
+    ],
+)
+def test_result_is_told_each_time(alerts: Alerts, content: str, told: list[str]) -> None:
+    """As text that the command reads; its arguments name the unit only."""
+    reports = alerts.place / "reports"
+    reports.mkdir()
+    (reports / "guard-01-verify.json").write_text(content)
+    for _count in range(2):
+        output = alerts.run("succeed", f'echo "$*" >>{alerts.place}/told; cat >{alerts.place}/text', reports=reports)
+        assert (output.returncode, output.stdout) == (0, f"<5>{UNIT} succeeded.\n")
+    assert alerts.told() == [f"{UNIT} succeeded"] * 2
+    assert (alerts.place / "text").read_text().splitlines() == ["Load it: done.", *told]
+    assert not alerts.record.exists()
+
+
+def test_result_that_reached_nobody_is_in_the_journal(alerts: Alerts) -> None:
+    output = alerts.run("succeed", "exit 1", reports=alerts.place)
+    assert (output.returncode, "Nobody may know" in output.stdout) == (1, True)

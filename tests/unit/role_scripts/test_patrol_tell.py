@@ -45,17 +45,17 @@ class Teller:
     def set(self, **more: t.Any) -> None:
         self.settings.write_text(json.dumps({**json.loads(self.settings.read_text()), **more}))
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **stdin: int) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(SCRIPT), str(self.settings), *words],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **stdin,
         )  # fmt: skip
 
-    def run(self, *words: str) -> tuple[int, str]:
+    def run(self, *words: str, text: str = "") -> tuple[int, str]:
         """Exit code, and all that it said."""
-        done = self.start(*words)
-        output, errors = done.communicate(timeout=60)
+        done = self.start(*words, stdin=subprocess.PIPE)
+        output, errors = done.communicate(text, timeout=60)
         assert WECOM_KEY not in output + errors
         return done.returncode, output + errors
 
@@ -103,9 +103,28 @@ def test_message_that_is_refused_is_sent_the_next_time(teller: Teller, http: Rec
     assert len(http.texts) == 1
 
 
+def test_result_is_told_each_time_and_says_nothing_of_failures(teller: Teller, http: Receiver) -> None:
+    unit, text = "qwen3guard-verify-full@logs.service", "Load it: done.\nlogs 000007-0f: loaded in 12.5 s\n"
+    assert teller.run(unit, "raised")[0] == 0
+    for _count in range(2):
+        assert teller.run(unit, "succeeded", text=text) == (0, "Told: URL 1 (wecombot).\n")
+    assert teller.run(unit, "cleared")[0] == 0
+    _raised, first, second, cleared = http.texts
+    assert first.startswith(f"**Guard guard-01: {unit} succeeded**\n{text}From ")
+    assert second == first
+    assert cleared.startswith("**Guard guard-01: 1 well again**")
+
+
+def test_result_goes_to_all_who_can_be_reached(teller: Teller, http: Receiver) -> None:
+    teller.set(guardops_alert_urls=[http.wecom.replace(WECOM_KEY, "wrong"), http.wecom])
+    code, words = teller.run(UNIT, "succeeded", text="done\n")
+    assert (code, words.startswith("URL 1 (wecombot): expected")) == (1, True)
+    assert len(http.texts) == 1
+
+
 def test_other_arguments_are_refused(teller: Teller, http: Receiver) -> None:
     code, words = teller.run(UNIT, "exploded")
-    assert (code, words.splitlines()[0]) == (2, "usage: tell.py SETTINGS UNIT raised|still-failing|cleared")
+    assert (code, words.splitlines()[0]) == (2, "usage: tell.py SETTINGS UNIT raised|still-failing|cleared|succeeded")
     assert http.taken == []
 
 
