@@ -63,6 +63,7 @@ def test_timers_come_at_the_right_times(host: testinfra.host.Host) -> None:
         "qwen3guard-backup@logs.timer",
         "qwen3guard-backup@config.timer",
         "qwen3guard-backup-full@logs.timer",
+        "qwen3guard-prune@logs.timer",
         *(f"qwen3guard-verify@{layer}.timer" for layer in layers),
         *(f"qwen3guard-verify-full@{layer}.timer" for layer in layers),
     }
@@ -162,6 +163,22 @@ def test_verification_restores_and_loads(host: testinfra.host.Host) -> None:
         newest = snapshots(host, layer)[-1]
         kept = json.loads(host.check_output(f"cat {STORE}/*/verifications/{layer}/{newest}.json"))
         assert kept["verdicts"][level]["ok"] is True
+
+
+def test_weekly_verification_tells_its_result(host: testinfra.host.Host) -> None:
+    """After the test before. A quick one tells nothing."""
+    assert alerts(host)[-1] == "qwen3guard-verify-full@model.service succeeded"
+    assert not [line for line in alerts(host) if "qwen3guard-verify@" in line]
+    told = host.file("/run/results").content_string.splitlines()
+    assert f"model {snapshots(host, 'model')[-1]}: loaded in" in told[1]
+    assert not host.file("/run/guardops-qwen3guard/qwen3guard-verify-full@model.service").exists
+
+
+def test_retention_runs_by_its_unit_and_keeps_what_is_young(host: testinfra.host.Host) -> None:
+    before = snapshots(host, "logs")
+    host.run_expect([0], "systemctl start qwen3guard-prune@logs")
+    assert snapshots(host, "logs") == before
+    assert f"logs: {len(before)} snapshots stay" in journal(host, "qwen3guard-prune@logs")
 
 
 def test_units_may_not_write_elsewhere(host: testinfra.host.Host) -> None:

@@ -96,7 +96,7 @@ def targets_of(urls: t.Sequence[str]) -> tuple[list[Target], list[GuardError]]:
 
 
 def tell_result(message: Message, urls: t.Sequence[str]) -> list[str]:
-    """Send what is no alert to everybody, and remember nothing. Who was reached; raise at the end if somebody was not."""
+    """Send what is no alert to everybody, and remember nothing. Who was reached; raise if somebody was not."""
     targets, unreached = targets_of(urls)
     reached = []
     for target in targets:
