@@ -87,6 +87,7 @@ class Site:
             "awx_schedules_off": ["logs in full every day"],
             "awx_drill_instance": "guard-01",
             "awx_drill_hosts": "spare-01",
+            "awx_prune": True,
         }
 
     def run(self, *flags: str, **extra: t.Any) -> Run:
@@ -298,27 +299,36 @@ def test_schedules_answer_their_surveys(story: Story, awx: FakeAwx) -> None:
     assert found["logs every hour"]["extra_data"] == {"guardops_layers": ["logs"], "guardops_backup_type": "increment"}
     assert found["drill every month"]["extra_data"]["guardops_hosts"] == "spare-01"
     assert found["quick verification every day"]["extra_data"]["guardops_levels"] == ["decrypted"]
+    assert found["retention every day"]["extra_data"] == {"guardops_prune_apply": "true"}
     workflow = awx.one("workflow_job_templates", "Qwen3Guard backup, verify, notify")
     assert found["full verification every Friday"]["unified_job_template"] == workflow["id"]
 
 
-def test_a_later_run_writes_new_secrets_drops_the_drill_and_patrols_a_fleet(story: Story, awx: FakeAwx) -> None:
+def test_each_host_looks_at_itself_by_the_unit_that_site_made(story: Story, awx: FakeAwx) -> None:
+    for name in ("patrol", "site"):
+        assert json.loads(awx.one("job_templates", f"Qwen3Guard {name}")["extra_vars"]) == {
+            "guardops_patrol_unit": True
+        }
+
+
+def test_a_later_run_writes_new_secrets_drops_what_is_not_wanted_and_patrols_a_fleet(
+    story: Story, awx: FakeAwx
+) -> None:
     new = secrets.token_urlsafe(12)
     secrets_now = {"rclone_config": new, "kms_access_key_id": "AK1"}
     run = story.site.run(
-        awx_secrets=secrets_now, awx_update_secrets=True, awx_drill_instance="", awx_patrol_instances=["all"],
-        awx_report_host="watch",
+        awx_secrets=secrets_now, awx_update_secrets=True, awx_drill_instance="", awx_prune=False,
+        awx_patrol_instances=["all"], awx_patrol_host="watch", awx_report_host="watch",
     )  # fmt: skip
     assert run.rc == 0, run.output
     assert awx.one("credentials", "Qwen3Guard repository and keys")["inputs"] == secrets_now
-    assert [method for method, path, _body in run.changes if "schedules" in path] == ["DELETE"]
-    assert "Qwen3Guard drill every month" not in awx.names("schedules")
+    assert [method for method, path, _body in run.changes if "schedules" in path] == ["DELETE"] * 2
+    assert not {"Qwen3Guard drill every month", "Qwen3Guard retention every day"} & set(awx.names("schedules"))
+    # On a host: what the execution environment writes, and remembers, is gone with the job.
     assert json.loads(awx.one("job_templates", "Qwen3Guard patrol")["extra_vars"]) == {
-        "guardops_hosts": "localhost",
+        "guardops_hosts": "watch",
         "guardops_patrol_instances": ["all"],
-        "guardops_rclone_config": "{{ guardops_secret_rclone_file }}",
     }
-    # On a host: what the execution environment writes is gone with the job.
     assert json.loads(awx.one("job_templates", "Qwen3Guard report")["extra_vars"]) == {
         "guardops_hosts": "watch",
         "guardops_report_instances": ["all"],
@@ -350,7 +360,10 @@ def test_without_awx_awx_it_is_told_how_to_get_it(awx: FakeAwx, tmp_path: pathli
 
 def test_settings_that_cannot_work_are_refused(awx: FakeAwx, tmp_path: pathlib.Path) -> None:
     run = Site(tmp_path, awx, [COLLECTIONS, other_collections()]).run(
-        awx_time_zone="02:00 Shanghai", awx_project_local_path="guards", awx_schedules_off=["nightly"]
+        awx_time_zone="02:00 Shanghai",
+        awx_project_local_path="guards",
+        awx_schedules_off=["nightly"],
+        awx_patrol_instances=["all"],
     )
     assert run.rc != 0
     told = " ".join(run.output.split())
@@ -358,6 +371,7 @@ def test_settings_that_cannot_work_are_refused(awx: FakeAwx, tmp_path: pathlib.P
         "awx_time_zone: expected a name such as Asia/Shanghai, found 02:00 Shanghai",
         "expected either awx_project_scm_url or awx_project_local_path, found both",
         "awx_schedules_off: expected names among logs every hour",
+        "awx_patrol_host: expected a host of the inventory",
     ):
         assert words in told
     assert run.changes == []

@@ -26,6 +26,7 @@ SAME = {
     "quick verification every day": "backup_verify_schedule",
     "full verification every Friday": "backup_verify_full_schedule",
     "report every day": "patrol_report_schedules",
+    "retention every day": "backup_prune_schedule",
 }
 DAYS = {"FR": "Fri", "WE": "Wed"}
 
@@ -71,6 +72,17 @@ def test_the_drill_of_a_controller_is_the_same(tmp_path: pathlib.Path) -> None:
     paths = [str(tmp_path / name) for name in units]
     judged = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False)
     assert "qwen3guard-drill" not in judged.stderr
+
+
+def test_neither_removes_before_somebody_says_so() -> None:
+    assert load("roles/awx/defaults/main.yml")["awx_prune"] is False
+    assert load("roles/backup/defaults/main.yml")["backup_retention"] == {}
+
+
+def test_both_tell_the_result_of_the_weekly_verification() -> None:
+    runs = SCHEDULES["full verification every Friday"]["runs"]
+    assert runs.endswith("notify")
+    assert load("roles/backup/defaults/main.yml")["backup_told"] == ["verify-full"]
 
 
 def test_both_verify_the_same_sample() -> None:

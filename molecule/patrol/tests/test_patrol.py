@@ -214,6 +214,18 @@ def test_page_is_for_a_web_server(host: testinfra.host.Host) -> None:
     assert all(secret not in text for secret in (WECOM, HEARTBEAT))
 
 
+def test_playbook_starts_the_unit_and_tells_its_verdict(host: testinfra.host.Host, receiver: Receiver) -> None:
+    """As AWX does: with the unit's own memory, so that nothing is told again."""
+    receiver.taken()
+    before = host.check_output(f"systemctl show --property=InvocationID {PATROL}")
+    done = host.run("qwen3guard patrol -e guardops_patrol_unit=true")
+    assert done.rc == 0, done.stdout
+    assert host.check_output(f"systemctl show --property=InvocationID {PATROL}") != before
+    assert "1 instances in " in done.stdout
+    messages, beats = receiver.taken()
+    assert (messages, len(beats)) == ([], 1)
+
+
 def test_failed_backup_is_told_at_once_and_once(host: testinfra.host.Host, receiver: Receiver) -> None:
     """By the unit itself, without a patrol: the role backup knows of no one to tell."""
     ask(host, 1)
