@@ -51,6 +51,14 @@ options:
         younger ones may be of a backup that runs, or that was interrupted and goes on.
     type: int
     default: 24
+  only_prunes:
+    description:
+      - This host never backs the instance up, and prunes for whichever host does. Needed with O(apply) when a host has
+        taken the instance over by M(guardops.qwen3guard.fence), which keeps all others out.
+      - Never for a host that has backed up, as it would be let in when it comes back.
+    type: bool
+    default: false
+    version_added: 0.5.0
   archive_ledger:
     description:
       - Of the logs, the file that O(guardops.qwen3guard.backup#module:archive_ledger) names. It is told that what was
@@ -104,7 +112,9 @@ attributes:
 notes:
   - Needs no key. Run it where the right to delete is, which need not be the host that backs up.
   - Without O(apply) the task is never changed. The list is in RV(remove).
+  - With O(apply) it fails on a host that was fenced off, in check mode too.
 seealso:
+  - module: guardops.qwen3guard.fence
   - module: guardops.qwen3guard.snapshot_info
   - module: guardops.qwen3guard.verify
 """
@@ -327,7 +337,8 @@ def options_of(params):
         min_age=params["min_age"] * HOUR,
         orphan_age=params["orphan_age"] * HOUR,
     )
-    return prune.Options(policy, params["apply"], cold, params["archive_ledger"] or "")
+    ledger = params["archive_ledger"] or ""
+    return prune.Options(policy, params["apply"], cold, ledger, only_prunes=params["only_prunes"])
 
 
 def main():
@@ -345,6 +356,7 @@ def main():
             apply={"type": "bool", "default": False},
             min_age={"type": "int", "default": 24},
             orphan_age={"type": "int", "default": 24},
+            only_prunes={"type": "bool", "default": False},
             archive_ledger={"type": "path"},
             cold={"type": "dict", "options": cold},
             **LAYER_ARGUMENT_SPEC,

@@ -244,6 +244,8 @@ def main():
         options = restore.Options(**{name: module.params[name] for name in names})
         with session_of(module) as session:
             outcome = dataclasses.asdict(restore.restore(session, options))
+    for warning in session.warnings:
+        module.warn(printable(warning))
     diff = outcome.pop("diff")
     del outcome["files_left_out"]  # there is no sample here
     module.exit_json(diff={"prepared": printable(diff)}, **printable(outcome))

@@ -31,6 +31,7 @@ attributes:
     description: Never changes anything.
 seealso:
   - module: guardops.qwen3guard.verify
+  - module: guardops.qwen3guard.fence
 """
 
 EXAMPLES = r"""
@@ -74,7 +75,8 @@ snapshots:
         damaged:
           description:
             - Empty, or why the snapshot cannot be believed. A manifest that does not fit, an object that is missing or
-              has another size, or a second snapshot of the same number, which means that two hosts wrote at once.
+              has another size, a second snapshot of the same number, which means that two hosts wrote at once, or a
+              host that M(guardops.qwen3guard.fence) had fenced off when it wrote it.
           type: str
         stored_bytes:
           description: Bytes of all its objects in the store.
@@ -141,6 +143,9 @@ snapshots:
         host:
           description: Name of the host that made it.
           type: str
+        fence:
+          description: The fence that this host held. Empty where it held none.
+          type: str
         parts:
           description: Number of parts, the index not counted.
           type: int
@@ -152,6 +157,34 @@ newest:
     - The newest complete snapshot that is not damaged, by layer, as in RV(snapshots). Null where a layer has none.
   returned: success
   type: dict
+fence:
+  description:
+    - Which host writes into the instance, by the newest fence (M(guardops.qwen3guard.fence)). Null where there is none;
+      then any host may.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      type: str
+    host:
+      description: The host that writes. Empty where the fence cannot be read.
+      type: str
+    created:
+      description: When it took the instance over (RFC 3339, UTC).
+      type: str
+    reason:
+      description: Why, as it was told.
+      type: str
+    newest:
+      description: By layer, the newest snapshot that there was then. What came after it from another host is damaged.
+      type: dict
+    ours:
+      description: Whether it is the host on which this module ran.
+      type: bool
+    damaged:
+      description: Empty, or why the fence cannot be read. It counts all the same.
+      type: str
 drills:
   description:
     - The records of drills and recoveries, the newest first, at most 12.
@@ -228,7 +261,7 @@ from ansible_collections.guardops.qwen3guard.plugins.module_utils.module import 
     printable,
     session_of,
 )
-from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import overview
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import fences, overview
 
 
 def main():
@@ -240,7 +273,8 @@ def main():
         supports_check_mode=True,
     )
     with failures_told(module), session_of(module, layer=module.params["layer"] or "model") as session:
-        found = overview.overview(session.repository, module.params["layer"])
+        held = fences.held(session.repository, session.state_directory)
+        found = overview.overview(session.repository, module.params["layer"], held)
     module.exit_json(changed=False, **printable(found))
 
 

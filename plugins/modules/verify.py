@@ -276,6 +276,8 @@ def main():
         )
         with session_of(module) as session:
             verdict = verify.verify(session, options)
+    for warning in session.warnings:
+        module.warn(printable(warning))
     result = printable(dataclasses.asdict(verdict))
     result["warnings_found"] = result.pop("warnings")
     result["changed"] = options.keep_verdict and not module.check_mode

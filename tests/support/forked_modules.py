@@ -21,7 +21,7 @@ import typing as t
 from .modules import ModuleRun, module_environment, module_input
 
 _PACKAGE = "ansible_collections.guardops.qwen3guard.plugins.modules"
-_NAMES = ("backup", "restore", "verify", "snapshot_info", "audit_trace", "patrol", "alert")
+_NAMES = ("backup", "restore", "verify", "snapshot_info", "audit_trace", "patrol", "alert", "fence", "prune")
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [__name__, "ansible.module_utils.basic", "concurrent.futures.thread", *(f"{_PACKAGE}.{n}" for n in _NAMES)]

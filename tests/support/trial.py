@@ -33,7 +33,7 @@ from .modules import ModuleRun, module_command, module_environment, module_input
 
 PART = 1 << 20  # the smallest that the modules take
 INSTANCE = "guard-01"
-_STATE_NAME = re.compile(r"(model|config|logs)\.(lock|state|journal)")
+_STATE_NAME = re.compile(r"(model|config|logs)\.(lock|state|journal)|fence\.(lock|json)")
 _PATIENCE = 10.0  # seconds until the kernel has reaped what was killed
 
 
@@ -97,7 +97,7 @@ class Trial:
         arguments = {**self.options, "layer": "model"}
         if module == "backup":
             arguments.update(path=str(self.model), part_size=str(PART))
-        elif module == "snapshot_info":
+        elif module in ("snapshot_info", "fence"):
             for name in ("key", "layer", "workers"):
                 arguments.pop(name, None)
         arguments.update(more)

@@ -41,6 +41,8 @@ def to_bytes(index: Index, manifest: Manifest) -> bytes:
     """The index's plain form: zstd over JSON."""
     raw = {
         "snapshot": public_part(manifest),
+        # Not with the rest: older readers compare that, field by field.
+        **({"fence": manifest.fence} if manifest.fence else {}),
         "skipped": [list(item) for item in index.skipped],
         "layer": index.layer,
         "entries": [entry.to_json() for entry in index.entries],
@@ -69,7 +71,7 @@ def from_bytes(data: bytes, manifest: Manifest, where: str) -> Index:
 
 
 def _checked(raw: dict[str, t.Any], manifest: Manifest, where: str) -> Index:
-    told, found = raw["snapshot"], public_part(manifest)
+    told, found = {**raw["snapshot"], "fence": raw.get("fence", "")}, {**public_part(manifest), "fence": manifest.fence}
     different = sorted(name for name in {*told, *found} if told.get(name) != found.get(name))
     if different:
         raise IntegrityError(
@@ -115,4 +117,4 @@ def public_part(manifest: Manifest) -> dict[str, t.Any]:
     """What the index repeats of the manifest: all but the wrapped key (rotation re-wraps it) and itself."""
     raw = dataclasses.asdict(manifest)
     raw["parts"] = [list(part) for part in manifest.parts]
-    return {name: value for name, value in raw.items() if name not in ("key", "index")}
+    return {name: value for name, value in raw.items() if name not in ("key", "index", "fence")}

@@ -75,6 +75,7 @@ class Manifest:
     content_bytes: int
     host: str = ""
     records: dict[str, t.Any] | None = None  # of the logs: see `record_summary`
+    fence: str = ""  # that the host held which made it; empty: it knew of none
 
     @property
     def number(self) -> int:
@@ -108,6 +109,8 @@ class Manifest:
         raw.update(dataclasses.asdict(self))
         raw["parts"] = [part._asdict() for part in self.parts]
         raw["index"] = {"name": self.index.name, "size": self.index.size, "sha256": self.index.sha256}
+        if not self.fence:
+            del raw["fence"]
         return (json.dumps(raw, indent=1, sort_keys=True) + "\n").encode()
 
 
@@ -143,6 +146,7 @@ def parse(data: bytes, where: str, instance: str, layer: str, snapshot: str) -> 
             content_bytes=fields.count(raw["content_bytes"]),
             host=fields.of_type(raw["host"], str)[:255],
             records=record_summary.parse(raw.get("records"), snapshot, raw["type"] == FULL),
+            fence=fields.matching(raw["fence"], _SNAPSHOT) if "fence" in raw else "",
         )
         _check_chain(manifest)
     except (KeyError, TypeError, ValueError) as error:

@@ -41,6 +41,12 @@ class Listed:
 
     snapshot: str
     objects: dict[str, int]  # name below the snapshot -> bytes
+    fenced_off: str = ""  # why it is not to be believed though its manifest is there; empty also where nobody looked
+
+    @property
+    def believed(self) -> bool:
+        """Whether it is there, and of a host that was the one to write."""
+        return self.complete and not self.fenced_off
 
     @property
     def complete(self) -> bool:

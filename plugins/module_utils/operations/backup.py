@@ -9,6 +9,7 @@ Private to the collection: use the modules, not this file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -20,7 +21,7 @@ from ..format.repository import MANIFEST, Listed
 from ..format.streams import Stream
 from ..format.tree import DIRECTORY, FILE, Entry, Skipped
 from ..services.git import GitRepository
-from . import ledger, snapshots
+from . import fences, ledger, snapshots
 from .contents import Change
 from .logs import plan_logs
 from .session import Session
@@ -68,32 +69,36 @@ class Outcome:
     diff: str = ""
 
 
+Work = t.Callable[[Session, Options, list[Listed]], Outcome]  # one for each layer
+
+
 def backup(session: Session, options: Options) -> Outcome:
     """One snapshot of ``session.layer``, or none when nothing changed."""
     started = time.monotonic()
-    work = {"model": _backup_model, "config": _backup_config, "logs": _backup_logs}[session.layer]
-    if session.dry:
-        outcome = work(session, options)
-    else:
-        with session.alone():
-            outcome = _again_if_it_changed(session, options, work)
+    work: Work = {"model": _backup_model, "config": _backup_config, "logs": _backup_logs}[session.layer]
+    with contextlib.nullcontext() if session.dry else session.alone():
+        listed = fences.begin(session)
+        tries = 1 if session.dry or session.layer == "model" else _TRIES
+        outcome = _again_if_it_changed(session, options, listed, work, tries)
     outcome.seconds = round(time.monotonic() - started, 3)
     return outcome
 
 
-def _again_if_it_changed(session: Session, options: Options, work: t.Callable[[Session, Options], Outcome]) -> Outcome:
+def _again_if_it_changed(
+    session: Session, options: Options, listed: list[Listed], work: Work, tries: int
+) -> Outcome:  # fmt: skip
     """Small layers are simply read again when somebody wrote meanwhile; weights are not: that takes minutes."""
-    for _attempt in range(_TRIES - 1 if session.layer != "model" else 0):
+    for _attempt in range(tries - 1):
         try:
-            return work(session, options)
+            return work(session, options, listed)
         except SourceChanged:
             time.sleep(0.2)
-    return work(session, options)
+            listed = fences.begin(session)  # what the last try stored may be gone again
+    return work(session, options, listed)
 
 
-def _backup_model(session: Session, options: Options) -> Outcome:
+def _backup_model(session: Session, options: Options, listed: list[Listed]) -> Outcome:
     entries, skipped = scan_layer(options.path, "model")
-    listed = session.repository.listed("model")
     reason, changes = _why(session, options, entries, listed, lambda _layer: True)
     if not reason:
         return _unchanged(listed)
@@ -102,7 +107,7 @@ def _backup_model(session: Session, options: Options) -> Outcome:
     return _take(session, options, plan, listed, reason, changes, lambda manifest: _tree_state(manifest, state))
 
 
-def _backup_config(session: Session, options: Options) -> Outcome:
+def _backup_config(session: Session, options: Options, listed: list[Listed]) -> Outcome:
     git = GitRepository(options.path)
     entries, skipped = scan_layer(options.path, "config", exclude=(".git", PRIVATE))
     before = git.changes() if git.exists() else None
@@ -118,7 +123,6 @@ def _backup_config(session: Session, options: Options) -> Outcome:
         skipped.append(Skipped(PRIVATE, "a name that this collection uses for itself"))
     head = git.head() or ""
     left_out = [f"not in Git: {path} ({why})" for path, why in git.left_out()]
-    listed = session.repository.listed("config")
     reason, changes = _why(session, options, entries, listed, lambda layer: layer.get("git", {}).get("head") == head)
     if dirty and session.dry:
         reason = reason or "uncommitted changes"
@@ -159,7 +163,7 @@ def _why(
     same_layer: t.Callable[[dict[str, t.Any]], bool],
 ) -> tuple[str, list[Change]]:  # fmt: skip
     """Why a snapshot of a whole tree is due (empty: it is not), and what changed."""
-    newest = next((item for item in reversed(listed) if item.complete), None)
+    newest = next((item for item in reversed(listed) if item.believed), None)
     if newest is None:
         return "first snapshot", []
     if options.type == FULL:
@@ -192,7 +196,7 @@ def _why(
 
 
 def _unchanged(listed: list[Listed]) -> Outcome:
-    newest = next(item for item in reversed(listed) if item.complete)
+    newest = next(item for item in reversed(listed) if item.believed)
     return Outcome(snapshot=newest.snapshot, reason="nothing changed since this snapshot")
 
 
@@ -234,10 +238,9 @@ def _tell(outcome: Outcome, taken: Taken) -> None:
     )
 
 
-def _backup_logs(session: Session, options: Options) -> Outcome:
-    listed = session.repository.listed("logs")
+def _backup_logs(session: Session, options: Options, listed: list[Listed]) -> Outcome:
     known, chain, why_full = _known_streams(session, listed)
-    before = next((item.snapshot for item in reversed(listed) if item.complete), "")
+    before = next((item.snapshot for item in reversed(listed) if item.believed), "")
     taken: list[Manifest] = []
     kind, reason = FULL, why_full or "a full was asked for"
     if options.type != FULL and not why_full:
@@ -284,7 +287,7 @@ def _logs_state(chain: dict[str, dict[str, int]], streams: t.Iterable[Stream]) -
 
 def _known_streams(session: Session, listed: list[Listed]) -> tuple[list[Stream], dict[str, dict[str, int]], str]:
     """(streams after the newest snapshot, its chain with the objects of each, why only a full can come next)."""
-    complete = {item.snapshot: item.objects for item in listed if item.complete}
+    complete = {item.snapshot: item.objects for item in listed if item.believed}
     if not complete:
         return [], {}, "first snapshot"
     newest = list(complete)[-1]

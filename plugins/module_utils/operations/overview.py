@@ -15,24 +15,35 @@ from ..errors import GuardError, IntegrityError
 from ..format.manifest import LAYERS, Manifest
 from ..format.record_table import PREFIX, parse_name
 from ..format.repository import Listed, Repository
-from . import drills
+from . import drills, fences
 from .snapshots import check_listed, check_table
 
 _DRILLS = 12  # a year of monthly ones
 
 
-def overview(repository: Repository, layer: str | None = None) -> dict[str, t.Any]:
-    """Snapshots by layer, the newest sound one of each, and the bytes they take."""
-    snapshots = {name: _layer(repository, name) for name in ([layer] if layer else LAYERS)}
+def overview(repository: Repository, layer: str | None = None, held: str = "") -> dict[str, t.Any]:
+    """Snapshots by layer, the newest sound one of each, the bytes they take, and which host writes.
+
+    ``held`` is the fence of the host that asks.
+    """
+    ids = fences.listed(repository)
+    known = fences.read(repository, ids)
+    snapshots = {name: _layer(repository, name, known) for name in ([layer] if layer else LAYERS)}
     newest = {
         name: next((item for item in reversed(items) if item["complete"] and not item["damaged"]), None)
         for name, items in snapshots.items()
     }
     total = sum(item["stored_bytes"] for items in snapshots.values() for item in items)
-    return {"snapshots": snapshots, "newest": newest, "bytes": total, "drills": drills.newest(repository, _DRILLS)}
+    return {
+        "snapshots": snapshots,
+        "newest": newest,
+        "bytes": total,
+        "drills": drills.newest(repository, _DRILLS),
+        "fence": known.describe(ids[-1], held) if ids else None,
+    }
 
 
-def _layer(repository: Repository, layer: str) -> list[dict[str, t.Any]]:
+def _layer(repository: Repository, layer: str, known: fences.Fences) -> list[dict[str, t.Any]]:
     listed = repository.listed(layer)
     manifests = repository.manifests(layer)
     verdicts = repository.all_verdicts(layer)
@@ -43,6 +54,8 @@ def _layer(repository: Repository, layer: str) -> list[dict[str, t.Any]]:
     found = []
     for item in listed:
         told = _describe(repository, layer, item, manifests.get(item.snapshot), tables)
+        if item.complete:
+            told["damaged"] = told["damaged"] or known.why_not(layer, item.snapshot, told.get("fence", ""))
         told["verified"] = verdicts.get(item.snapshot, {})
         if item.complete and numbers.count(item.number) > 1:
             told["damaged"] = told["damaged"] or f"two snapshots have the number {item.number}: two hosts wrote at once"
@@ -77,7 +90,7 @@ def _describe(
                 check_table(repository, table, tables)
         except GuardError as error:
             told["damaged"] = str(error)
-        for name in ("type", "created", "base", "parent", "files", "content_bytes", "records", "host"):
+        for name in ("type", "created", "base", "parent", "files", "content_bytes", "records", "host", "fence"):
             told[name] = getattr(manifest, name)
         told["parts"] = len(manifest.parts)
         told["key_provider"] = manifest.key.get("provider", "")

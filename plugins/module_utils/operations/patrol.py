@@ -25,6 +25,7 @@ from ..format.repository import Listed, Repository
 from ..services.gpg import Gpg
 from ..services.store import Store
 from . import patrol_logs, patrol_system, snapshots
+from .patrol_fence import check_fence
 from .patrol_files import load_state, save_state
 from .patrol_findings import (
     EVERYTHING,
@@ -189,6 +190,8 @@ def patrol_instance(
         survey = read_surveys(store, list_instances(store, name), whole_chains=True)[name]
         check_instance(survey, limits, now, findings)
         _check_stored(repository, survey, findings)
+        if host is not None:
+            check_fence(repository, state_directory, findings)
     except StoreError as error:
         _leave_store(error, "store", findings)
     if not canary or dry:

@@ -19,7 +19,7 @@ import typing as t
 
 from ..errors import GuardError, StoreError
 from ..services.store import RcloneStore
-from . import ledger
+from . import fences, ledger
 from .prune_apply import Removal, apply
 from .prune_look import Found, look
 from .prune_plan import Cold, Plan, Policy, plan, records_gone
@@ -39,6 +39,7 @@ class Options:
     apply: bool = False
     cold: Cold | None = None
     archive_ledger: str = ""
+    only_prunes: bool = False  # this host never backs the instance up: whoever does, it prunes for that one
     now: float = 0.0  # 0: by this host's clock
 
 
@@ -81,7 +82,12 @@ def prune(session: Session, options: Options) -> Outcome:
 
 def _prune(session: Session, options: Options, really: bool) -> Outcome:
     session.progress.begin("looking")
-    found = look(session.repository, session.layer)
+    ids = fences.listed(session.repository)
+    if options.only_prunes:
+        session.fence = ids[-1] if ids else ""
+    elif options.apply:
+        fences.go_by(session, ids)
+    found = look(session.repository, session.layer, fences.read(session.repository, ids))
     now = options.now or time.time()
     planned = plan(found, options.policy, now)
     outcome = Outcome()

@@ -21,6 +21,7 @@ from ..errors import GuardError, StoreError
 from ..format.manifest import Manifest
 from ..format.repository import MANIFEST
 from ..services.transfers import Details
+from . import fences
 from .prune_look import Found, Leftover, listed
 from .prune_plan import Plan
 from .session import Session
@@ -87,6 +88,7 @@ class _Work:
 
     def _look_again(self) -> None:
         """What was stored since the plan was made may stand on what is to be removed."""
+        fences.still(self.session)
         layer = self.found.layer
         now, _foreign = listed(self.repository, layer)
         for name in [name for name in now if MANIFEST in now[name] and name not in self.known]:
@@ -117,6 +119,7 @@ class _Work:
 
     def remove_contents(self, limit: float) -> None:
         """Remove parts, tables and verdicts, and read back that they are gone."""
+        fences.still(self.session)
         now, _foreign = listed(self.repository, self.found.layer)
         gone = set(self.removal.snapshots) - {name for name in now if MANIFEST in now[name]}
         wanted: dict[str, Details] = {}

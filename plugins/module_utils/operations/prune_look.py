@@ -22,6 +22,7 @@ from ..format.manifest import snapshot_number
 from ..format.record_table import PREFIX, parse_name
 from ..format.repository import MANIFEST, Repository
 from ..services.transfers import Details
+from .fences import Fences
 
 Chains = list[tuple[str, int, int]]  # chain, first and last number of its records
 
@@ -38,7 +39,7 @@ class Snapshot:
     type: str = ""
     base: str = ""
     parent: str = ""
-    damaged: str = ""  # an object is missing or has another size
+    damaged: str = ""  # an object is missing or has another size, or its host was fenced off
     unreadable: str = ""  # why the manifest cannot be read
     passed: list[str] = dataclasses.field(default_factory=list)  # levels of verification, as a whole
     sampled: list[str] = dataclasses.field(default_factory=list)  # levels at which a sample passed
@@ -82,7 +83,7 @@ class Found:
     foreign: list[str]  # names below the instance that are not ours
 
 
-def look(repository: Repository, layer: str) -> Found:
+def look(repository: Repository, layer: str, fences: Fences) -> Found:
     """List and read the layer."""
     by_snapshot, foreign = listed(repository, layer)
     found = Found(layer, {}, [], [f"{layer}/{name}" for name in foreign])
@@ -92,7 +93,7 @@ def look(repository: Repository, layer: str) -> Found:
         else:
             objects = {f"{layer}/{name}/{item}": details for item, details in by_snapshot[name].items()}
             found.leftovers.append(Leftover(f"{layer}/{name}", objects))
-    _read_manifests(repository, found)
+    _read_manifests(repository, found, fences)
     _read_verdicts(repository, found)
     if layer == "logs":
         _find_tables(repository, found)
@@ -112,7 +113,7 @@ def listed(repository: Repository, layer: str) -> tuple[dict[str, dict[str, Deta
     return ours, foreign
 
 
-def _read_manifests(repository: Repository, found: Found) -> None:
+def _read_manifests(repository: Repository, found: Found, fences: Fences) -> None:
     layer = found.layer
     data = repository.store.read_many(repository.name(layer), MANIFEST)
     for snapshot in found.snapshots.values():
@@ -130,6 +131,7 @@ def _read_manifests(repository: Repository, found: Found) -> None:
         # A host whose clock is behind makes snapshots that look old; a restored copy of the store has new times.
         stored = snapshot.objects[MANIFEST].modified or 0.0
         snapshot.made = max(seconds(manifest.created), stored)
+        snapshot.damaged = fences.why_not(layer, snapshot.name, manifest.fence)
         for part in manifest.objects:
             if (snapshot.objects.get(part.name) or Details(-1)).size != part.size:
                 snapshot.damaged = f"{repository.where(layer, snapshot.name, part.name)} is missing or has another size"

@@ -48,6 +48,7 @@ class Session:
     part_timeout: float  # seconds for each part
     progress: Progress
     dry: bool = False  # check mode: look, change nothing
+    fence: str = ""  # that this run goes by; empty: there is none
     warnings: list[str] = dataclasses.field(default_factory=list)  # what the user should see though the run goes on
 
     def warn(self, text: str) -> None:
@@ -103,13 +104,7 @@ class Session:
 
     def load_state(self, suffix: str) -> dict[str, t.Any]:
         """A state file's content; empty where there is none or it is damaged: it is only ever a short cut."""
-        try:
-            with open(self.state_path(suffix), "rb") as handle:
-                raw = json.load(handle)
-        except (FileNotFoundError, ValueError):
-            return {}
-        ours = {"format": _STATE_FORMAT, "repository": self.repository.where(self.layer)}
-        return raw if isinstance(raw, dict) and {**raw, **ours} == raw else {}
+        return read_state(self.state_path(suffix), self.repository.where(self.layer))
 
     def save_state(self, suffix: str, state: dict[str, t.Any]) -> None:
         """Replace a state file. It names the repository, so that another one never takes it for its own."""
@@ -121,6 +116,17 @@ class Session:
         """Remove a state file."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.state_path(suffix))
+
+
+def read_state(path: str, repository: str) -> dict[str, t.Any]:
+    """What `Session.save_state` left for this place in a repository; empty where there is nothing of the kind."""
+    try:
+        with open(path, "rb") as handle:
+            raw = json.load(handle)
+    except (FileNotFoundError, ValueError):
+        return {}
+    ours = {"format": _STATE_FORMAT, "repository": repository}
+    return raw if isinstance(raw, dict) and {**raw, **ours} == raw else {}
 
 
 class Progress:

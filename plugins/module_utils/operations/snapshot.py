@@ -26,10 +26,11 @@ from ..errors import GuardError, KeyProviderError, SourceChanged, StoreError
 from ..format import index as indexes
 from ..format.index import Index
 from ..format.manifest import FULL, Manifest, StoredPart, new_snapshot_id
+from ..format.repository import MANIFEST
 from ..format.slicing import ZSTD, Part, codec_by_sample, no_cuts, slice_entries
 from ..format.tree import FILE, Entry, Skipped, Tree, identity
 from ..services.keys.base import DataKey
-from . import records, recovery_text
+from . import fences, records, recovery_text
 from .part_io import store_part, with_retries
 from .session import Session, in_parallel
 
@@ -101,8 +102,10 @@ def _take(session: Session, plan: Plan, number: int, part_size: int, scratch: st
     session.progress.begin("committing")
     recovery_text.ensure(session.repository, session.require_keys())
     manifest = _store_index(session, plan, manifest, key)
-    _read_back(session, manifest)
+    _nothing, ids = fences.beside(session.repository, lambda: _read_back(session, manifest))
+    fences.still(session, ids)
     session.repository.commit(manifest)
+    _look_once_more(session, manifest, journal)
     journal.end()
     uploaded += manifest.index.size + sum(table.size for table in manifest.tables)
     return Taken(manifest, uploaded, len(stored))
@@ -196,6 +199,7 @@ def _describe(
         content_bytes=sum(extent.length for entry in plan.entries for extent in entry.extents),
         host=socket.gethostname(),
         records=summary,
+        fence=session.fence,
     )
 
 
@@ -224,6 +228,32 @@ def _read_back(session: Session, manifest: Manifest) -> None:
                 f"{found[name]} bytes" if name in found else "no such object",
                 "The upload ended without an error and is not whole; no snapshot was made.",
             )  # fmt: skip
+
+
+def _look_once_more(session: Session, manifest: Manifest, journal: _Journal) -> None:
+    """Whoever took the instance over before the manifest was there does not count on the snapshot: it is taken back."""
+
+    def look() -> list[str]:
+        return fences.listed(session.repository)
+
+    try:
+        ids = with_retries(session.attempts, threading.Event().wait, look)
+    except StoreError as error:
+        session.warn(
+            f"Whether another host took instance {session.repository.instance} over while {manifest.snapshot} was "
+            f"stored could not be looked up: {error}. If one did, no reader takes this snapshot for the latest."
+        )
+        return
+    try:
+        fences.still(session, ids)
+    except GuardError as error:
+        known = fences.read(session.repository, ids)
+        if not known.why_not(session.layer, manifest.snapshot, manifest.fence):
+            # It was there by then: the other host may have begun to restore it.
+            session.warn(f"{manifest.snapshot} is the last snapshot of this host: {error}")
+            return
+        became = journal.take_back()
+        raise GuardError(error.thing, error.expected, error.found, f"{became} {error.hint}") from error
 
 
 class _Journal:
@@ -262,6 +292,28 @@ class _Journal:
             repository.store.remove(repository.name(layer, snapshot))
         self.session.drop_state("journal")
         return None
+
+    def take_back(self) -> str:
+        """Remove the snapshot that this run has stored, the manifest first; what came of it, in words."""
+        repository, layer, snapshot = self.session.repository, self.session.layer, self.state["snapshot"]
+        manifest, where = repository.name(layer, snapshot, MANIFEST), repository.where(layer, snapshot)
+        refused = "it was removed and is still there"
+        try:
+            repository.store.remove_several([manifest])
+            there = bool(repository.store.present([manifest]))
+        except GuardError as error:
+            there, refused = True, str(error)
+        if not there:
+            with contextlib.suppress(GuardError):  # what is left belongs to no snapshot: prune finds it
+                self._remove_tables(self.state.get("tables", []))
+                self.abandon()
+        self.session.drop_state("journal")
+        if there:
+            return (
+                f"{where} was stored by then, and could not be taken back ({refused}): has this host no right to "
+                "delete? No reader takes it for the latest. Remove it from where that right is."
+            )
+        return f"{where} was stored by then, and was taken back."
 
     def abandon(self) -> None:
         """Remove what this run has stored."""

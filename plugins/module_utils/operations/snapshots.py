@@ -23,6 +23,7 @@ from ..format.index import Index
 from ..format.manifest import FULL, Manifest, StoredPart, snapshot_number
 from ..format.repository import Listed, Repository
 from ..services.store import NotStored
+from . import fences
 from .part_io import with_retries
 from .session import Session
 
@@ -40,17 +41,22 @@ class Opened:
 
 def choose(session: Session, wanted: str) -> Listed:
     """The snapshot that ``wanted`` names: a number, an id, ``latest``, ``latest_verified``, or a time."""
-    listed = session.repository.listed(session.layer)
-    complete = [item for item in listed if item.complete]
+    named = re.fullmatch(r"[0-9]{1,12}", wanted) or snapshot_number(wanted) is not None
+    # Who names one wants that one, whoever wrote it.
+    listed = session.repository.listed(session.layer) if named else fences.judged(session, every=wanted != LATEST)
+    complete = [item for item in listed if item.believed]
     where = session.repository.where(session.layer)
     if not complete:
-        found = f"{len(listed)} interrupted one(s)" if listed else "none"
+        interrupted = sum(not item.complete for item in listed)
+        found = f"{interrupted} interrupted one(s)" if interrupted else "none"
+        if len(listed) > interrupted:
+            found += f", and {len(listed) - interrupted} of a host that was fenced off"
         raise GuardError(where, "a snapshot", found, "Back up first, or check repository and instance.")
     if wanted == LATEST:
         return complete[-1]
     if wanted == LATEST_VERIFIED:
         return _latest_verified(session, complete, where)
-    if re.fullmatch(r"[0-9]{1,12}", wanted) or snapshot_number(wanted) is not None:
+    if named:
         matching = [
             item for item in complete if wanted == item.snapshot or (wanted.isdigit() and int(wanted) == item.number)
         ]
