@@ -212,6 +212,27 @@ def test_a_manifest_that_differs_from_its_index(name: str) -> None:
         indexes.from_bytes(data, other, "where")
 
 
+FENCE = "000002-0123abcd"
+
+
+def test_the_fence_of_its_host() -> None:
+    """Left out where there is none, as in older releases; these find nothing in the index that they would compare."""
+    assert parsed(sample(fence=FENCE).to_bytes()).fence == FENCE
+    assert (parsed(sample().to_bytes()).fence, b"fence" in sample().to_bytes()) == ("", False)
+    assert "fence" not in indexes.public_part(sample(fence=FENCE))
+    data = indexes.to_bytes(an_index(), sample(fence=FENCE))
+    assert indexes.from_bytes(data, sample(fence=FENCE), "where") == an_index()
+    for changed in ("", "000003-0123abcd"):
+        with pytest.raises(IntegrityError, match="one that differs in fence"):
+            indexes.from_bytes(data, sample(fence=changed), "where")
+
+
+@pytest.mark.parametrize("value", ["", "../x", "2-0123abcd", 2, None, [FENCE], FENCE + "\n"])
+def test_a_fence_that_is_none_is_refused(value: t.Any) -> None:
+    with pytest.raises(IntegrityError):
+        parsed(json.dumps({**json.loads(sample().to_bytes()), "fence": value}).encode())
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 200))
 def test_a_damaged_index_is_an_integrity_error(noise: bytes, at: int) -> None:
