@@ -59,7 +59,8 @@ options:
     description:
       - Directory for locks, and for what the last run knew, so that the next need not ask the repository.
       - It holds names of files and wrapped keys, nothing secret. It can be lost; the next run is then only slower, or,
-        on a host that cannot decrypt, takes a full.
+        on a host that cannot decrypt, takes a full. But where M(guardops.qwen3guard.fence) has made this host the one
+        that writes, it is refused until that module has run again.
       - An ordinary user has to name one of his own.
     type: path
     default: /var/lib/guardops-qwen3guard

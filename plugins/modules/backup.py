@@ -26,6 +26,8 @@ description:
   - Owners, modes, access and default ACLs, extended attributes, file capabilities, hard links and holes are saved.
     Named pipes, sockets, devices and what is mounted below O(path) are not; they are listed in RV(left_out).
     Inode flags (C(chattr)) and the labels of security modules (SELinux, IMA, EVM) are not saved either.
+  - Fails on a host when another one took the instance over by M(guardops.qwen3guard.fence), in check mode too. What
+    was stored in that moment is taken back.
   - A file of the model that changes while it is read fails the task, and no snapshot is made. The other layers are
     read again, up to three times in all.
 options:
@@ -91,6 +93,7 @@ attributes:
     support: full
     description: Shows what changed since the newest snapshot. For the configuration that is Git's diff.
 seealso:
+  - module: guardops.qwen3guard.fence
   - module: guardops.qwen3guard.restore
   - module: guardops.qwen3guard.verify
 """

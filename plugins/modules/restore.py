@@ -35,6 +35,8 @@ options:
       - V(latest); V(latest_verified), which is the newest that was verified as a whole at level restored or loaded and
         has no failed verification (one of a sample proves nothing); a number or a whole id; or a time with its zone
         (V(2026-05-20T14:23:00+08:00)), which means the last one made by then.
+      - What a host stored that M(guardops.qwen3guard.fence) had fenced off is only taken where its number or id names
+        it. Otherwise it is passed over with a warning.
     type: str
     default: latest
   overwrite:

@@ -174,6 +174,7 @@ def answers_for(playbook: str, data: PrivateData) -> dict[str, t.Any]:
         # The sample's records are old: about its logs the patrol would fail, and rightly.
         "patrol": {"guardops_layers": ["model", "config"]},
         "prune": {"guardops_prune_apply": "false"},
+        "fence": {"guardops_instance": "guard-01", "guardops_confirm_instance": "guard-01"},
         "notify": {"guardops_outcome": "verified"},
     }
     return answers.get(playbook, {})

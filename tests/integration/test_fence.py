@@ -224,6 +224,8 @@ def test_playbook(tmp_path: Path) -> None:
     assert "backups of all others fail" in run.output
     (path,) = (tmp_path / "repository" / INSTANCE / "fences").iterdir()
     assert json.loads(path.read_text())["reason"] == "a new host"
+    told = playbooks.run("info", guardops_instance=INSTANCE)
+    assert f"with fence {path.stem}, this host" in told.output
     again = playbooks.run("fence", **typed)
     assert again.rc == 0, again.output
     assert "It was this host before" in again.output

@@ -52,7 +52,10 @@ def beside(repository: Repository, work: t.Callable[[], Answer]) -> tuple[Answer
 def held(repository: Repository, state_directory: str) -> str:
     """The fence with which this host took the instance over; empty where it did not, or has forgotten."""
     path = os.path.join(state_directory, repository.instance, f"{STATE}.{STATE_SUFFIX}")
-    return str(read_state(path, repository.where(STATE)).get("fence") or "")
+    try:
+        return str(read_state(path, repository.where(STATE)).get("fence") or "")
+    except OSError:
+        return ""  # who only looks at the repository need not be able to read the state; who writes is refused
 
 
 # -- may this host write?

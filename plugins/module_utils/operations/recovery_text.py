@@ -87,6 +87,9 @@ not UTF-8) is no error.
   record exactly once. A last line of a full that has no end yet is no record: it is there again, whole, in
   the increment after it.
 - **config**: the history is a Git bundle: `git clone restored/.guardops/config.bundle history`.
+- `fences/` beside the layers, where it is there: the object with the highest number names the host that
+  writes, and under `"newest"` the snapshots that there were when it took over. A higher number whose
+  `manifest.json` has no `"fence"`, or a lower one, is of a host that was lost by then: take the one before.
 - `records/` beside the layers holds tables by which a record is found; a restore needs none of them.
 - `index.gpg` is the list of files with their hashes (the same passphrase, then zstd, then JSON).
 - When you are done: `rm snapshot.tar`, and close this shell, which knows the passphrase.

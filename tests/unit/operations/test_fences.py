@@ -284,6 +284,15 @@ def test_host_that_lost_its_state_is_refused_and_may_come_back(old: Host, new: H
     assert new.backup().snapshot
 
 
+def test_state_that_cannot_be_read_bars_nobody_from_looking(new: Host) -> None:
+    new.fence()
+    (path,) = new.state.rglob("fence.json")
+    path.unlink()
+    path.mkdir()
+    assert fences.held(new.engine.repository, str(new.state)) == ""
+    assert fences.held(new.engine.repository, str(path)) == ""
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b'{"kind": "guardops.qwen3guard fence", "format": 9}', b"[" * 100_000])
 def test_damaged_fence_counts_and_bars_no_restore(old: Host, new: Host, content: bytes) -> None:
     new.fence()
