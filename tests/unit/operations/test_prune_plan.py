@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.repository import Repository
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations import prune_look
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.fences import Fences
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.operations.prune_plan import (
     Plan,
     Policy,
@@ -33,7 +34,7 @@ def fixture_made(tmp_path: Path) -> MadeUp:
 
 
 def look(made: MadeUp) -> prune_look.Found:
-    return prune_look.look(Repository(DirectoryStore(str(made.repository)), INSTANCE), made.layer)
+    return prune_look.look(Repository(DirectoryStore(str(made.repository)), INSTANCE), made.layer, Fences())
 
 
 def planned(made: MadeUp, **policy: t.Any) -> Plan:
