@@ -280,7 +280,7 @@ def test_a_damaged_newest_snapshot_is_passed_over_and_told_of(bed: Bed) -> None:
 
 def test_an_old_host_that_cannot_be_kept_out_does_not_keep_the_service_away(bed: Bed) -> None:
     fences = pathlib.Path(bed.trial.repository, INSTANCE, "fences")
-    fences.write_text("in the way")
+    fences.symlink_to(bed.place / "nowhere")  # nothing to read, and no place to write
     bed.recover().succeeded()
     (warning,) = bed.record()["warnings"]
     assert warning.startswith("the old host is not kept out of the repository: ")
