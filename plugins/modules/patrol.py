@@ -119,7 +119,10 @@ options:
         description: The active audit log. By default C(logs/audit.log) in the data root.
         type: path
       health_url:
-        description: Where the service says how it is, such as V(http://127.0.0.1:8080/health). Proxies are not used.
+        description:
+          - Where the service says how it is, such as V(http://127.0.0.1:8080/health). Proxies are not used.
+          - A certificate is not verified, since it speaks of the name that clients use. O(host.certificates) are looked
+            at by themselves.
         type: str
         default: ""
       places:

@@ -51,7 +51,14 @@ class Site:
         self.work, self.awx, self.collections = work, awx, collections
         self.secrets = {
             name: f"{name} {secrets.token_urlsafe(12)}"
-            for name in ("rclone_config", "kms_secret_access_key", "audit_key", "alert_urls", "ssh key", "mail password")
+            for name in (
+                "rclone_config",
+                "kms_secret_access_key",
+                "audit_key",
+                "alert_urls",
+                "ssh key",
+                "mail password",
+            )
         }
         play = {"hosts": "localhost", "gather_facts": False, "roles": ["guardops.qwen3guard.awx"]}
         (work / "site.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")

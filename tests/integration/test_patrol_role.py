@@ -36,7 +36,10 @@ HOSTS: dict[str, tuple[dict[str, t.Any], list[str], list[str]]] = {  # variables
     ),
     "own-words": ({**TLS, "patrol_host": {"certificates": []}}, [], []),
     "private-key": ({"guardops_key": {"provider": "gpg_recipients", "private_key_file": "/k"}}, [], []),
+    "elsewhere": ({"gateway_listen_host": "::", "gateway_listen_port": 8443, **TLS}, ["/etc/gateway.pem"], []),
+    "own-url": ({"patrol_health_url": "", **TLS}, ["/etc/gateway.pem"], []),
 }  # fmt: skip
+HEALTH = {"elsewhere": "https://[::1]:8443/health", "own-url": ""}
 
 
 def test_what_other_roles_were_told_is_looked_at(tmp_path: pathlib.Path) -> None:
@@ -59,7 +62,8 @@ def test_what_other_roles_were_told_is_looked_at(tmp_path: pathlib.Path) -> None
         env=controller.environment(), cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    for name, (_variables, certificates, keys) in HOSTS.items():
+    for name, (variables, certificates, keys) in HOSTS.items():
         told = json.loads((tmp_path / name).read_text())
         assert (name, told["certificates"], told["openpgp_keys"]) == (name, certificates, keys)
-        assert told["health_url"] == "http://127.0.0.1:8080/health"
+        scheme = "https" if variables.get("gateway_tls_certificate") else "http"
+        assert (name, told["health_url"]) == (name, HEALTH.get(name, f"{scheme}://127.0.0.1:8080/health"))

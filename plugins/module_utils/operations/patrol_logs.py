@@ -27,7 +27,7 @@ def check_service(url: str, findings: Findings) -> dict[str, t.Any] | None:
         findings.leave("service", "health", "an answer of the service", "no health_url is set")
         return None
     try:
-        reply = http.get(url, proxies=False)
+        reply = http.get_here(url)
     except GuardError as error:
         findings.fail("service", "health", f"200 from {url}", error.found, "Look at the units of gateway and guard.")
         findings.facts["service_up"] = False

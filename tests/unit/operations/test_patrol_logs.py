@@ -13,6 +13,9 @@ import http.server
 import json
 import os
 import pathlib
+import shutil
+import ssl
+import subprocess
 import threading
 import typing as t
 
@@ -179,7 +182,7 @@ def test_records_without_numbers_are_not_counted_and_that_is_said(tmp_path: path
 
 
 @contextlib.contextmanager
-def service(status: int, body: bytes) -> t.Iterator[str]:
+def service(status: int, body: bytes, certificate: pathlib.Path | None = None) -> t.Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -190,10 +193,14 @@ def service(status: int, body: bytes) -> t.Iterator[str]:
             return
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if certificate is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/health"
+            yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}/health"
         finally:
             server.shutdown()
             thread.join()
@@ -212,6 +219,19 @@ def test_service_is_asked(status: int, body: bytes, words: str) -> None:
     assert (told is None) is bool(words)
     assert [item.found for item in findings.failures] == [] if not words else words in findings.failures[0].found
     assert findings.facts["service_up"] is (status == 200)
+
+
+def test_service_with_a_certificate_for_the_name_that_clients_use(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "guard.pem"
+    made = ["-subj", "/CN=guard.example.org", "-out", path, "-keyout", path]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *made]
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not there")
+    subprocess.run(command, check=True, capture_output=True)
+    findings = Findings("guard-01")
+    with service(200, json.dumps(HEALTHY).encode(), path) as url:
+        assert patrol_logs.check_service(url, findings) == HEALTHY
+    assert not findings.failures
 
 
 def test_service_that_is_not_there() -> None:
