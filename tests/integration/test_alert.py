@@ -197,10 +197,24 @@ def test_check_mode_sends_and_remembers_nothing(alerts: Alerts, http: Receiver) 
     assert not alerts.state.exists()
 
 
-def test_damaged_memory_tells_everything_again(alerts: Alerts, http: Receiver) -> None:
+@pytest.mark.parametrize("damage", ["noise", "a list", "a target", "a finding", "its fields", "its time"])
+def test_damaged_memory_tells_everything_again(alerts: Alerts, http: Receiver, damage: str) -> None:
     alerts.run(BAD, http.wecom).succeeded()
     (path,) = alerts.state.glob("*.json")
-    path.write_bytes(os.urandom(50))
+    raw = json.loads(path.read_bytes())
+    (target,) = raw["targets"]
+    (known,) = raw["targets"][target]["known"].values()
+    if damage == "a list":
+        raw["targets"] = [1]
+    elif damage == "a target":
+        raw["targets"][target] = 7
+    elif damage == "a finding":
+        known["finding"] = "x"
+    elif damage == "its fields":
+        known["finding"] = {"check": "units"}
+    elif damage == "its time":
+        known["told"] = 7
+    path.write_bytes(os.urandom(50) if damage == "noise" else json.dumps(raw).encode())
     assert alerts.run(BAD, http.wecom).succeeded()["raised"] == 1
 
 

@@ -296,4 +296,18 @@ def _load(options: Options) -> dict[str, t.Any]:
     except (ValueError, RecursionError):
         return {}
     targets = raw.get("targets") if isinstance(raw, dict) and raw.get("format") == _FORMAT else None
-    return targets if isinstance(targets, dict) else {}
+    return targets if isinstance(targets, dict) and all(map(_is_memory, targets.values())) else {}
+
+
+def _is_memory(raw: t.Any) -> bool:
+    """Whether it has the form in which this keeps what a target knows."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("known", {}), dict):
+        return False
+    for known in raw.get("known", {}).values():
+        finding = known.get("finding") if isinstance(known, dict) else None
+        texts = (
+            finding.values() if isinstance(finding, dict) and {"check", "thing", "instance"} <= set(finding) else [0]
+        )
+        if not all(isinstance(text, str) for text in (*texts, known.get("since"), known.get("told"))):
+            return False
+    return True

@@ -58,6 +58,7 @@ def check_logs(
         _check_archived(path, log, newest, limits, now, findings)
     except OSError as error:
         findings.fail("log_growth", path, "a log that can be read", error.strerror or str(error))
+        findings.leave("archived", path, "each record in the repository", "the log cannot be read")
 
 
 def _check_growth(
@@ -109,6 +110,7 @@ def _check_archived(
     if not limits.archive_hours:
         findings.leave_limited("archived", [path], "records in the repository in time")
     if newest is None:
+        findings.leave("archived", path, "each record in the repository", "there is no record in this log")
         return
     if not newest.chain:
         findings.leave("archived", path, "each record in the repository", "records of this log have no numbers")

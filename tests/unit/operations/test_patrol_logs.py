@@ -111,6 +111,14 @@ def look(
     return findings
 
 
+@pytest.mark.parametrize("name", ["audit.log", ""])
+def test_what_cannot_be_counted_is_not_well_again(tmp_path: pathlib.Path, name: str) -> None:
+    """A log without a record, and a directory in the place of one: neither says that all is archived."""
+    path = tmp_path / "audit.log"
+    path.touch() if name else path.mkdir()
+    assert ("archived", str(path)) in checks(look(path).not_checked)
+
+
 def test_a_log_that_grows_and_is_archived_is_fine(tmp_path: pathlib.Path) -> None:
     writer = ChainedWriter(tmp_path / "audit.log", start=NOW - HOUR)
     writer.append(20, step=60)
