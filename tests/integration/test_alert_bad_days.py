@@ -27,10 +27,12 @@ def http() -> t.Iterator[Receiver]:
         yield running
 
 
-def not_remembered(alerts: Alerts, http: Receiver, place: pathlib.Path, verdict: dict[str, t.Any] = BAD) -> str:
+def not_remembered(
+    alerts: Alerts, http: Receiver, place: pathlib.Path, verdict: dict[str, t.Any] | None = None
+) -> str:  # fmt: skip
     """The message that is sent though ``place`` takes nothing; the module fails, and says so."""
     before = len(http.texts)
-    done = alerts.run(verdict, http.wecom, heartbeat_url=f"{http.url}/beat")
+    done = alerts.run(verdict or BAD, http.wecom, heartbeat_url=f"{http.url}/beat")
     assert done.failed
     assert str(place) in done.result["msg"]
     assert "is not remembered, and is told again the next time" in done.result["msg"]
