@@ -22,10 +22,12 @@ from support.seaweed import Seaweed
 
 link_collection()  # pyproject.toml puts the folder on sys.path
 
-# A shell that is no terminal's starts what it has in the background with SIGINT ignored, and so would be what tests
-# start, and mean to interrupt.
+# A shell that is no terminal's starts what it has in the background with SIGINT ignored, and nohup ignores SIGHUP: so
+# would be what tests start, and mean to interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

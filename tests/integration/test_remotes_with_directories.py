@@ -44,7 +44,7 @@ def place(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> t.Iterator[
         config.write_text("[nas]\ntype = local\n", encoding="utf-8")
         repository = f"nas:{root}"
     else:
-        password = secrets.token_urlsafe(12)
+        password = secrets.token_hex(12)  # a hyphen at its beginning would make it an option
         (port,) = free_ports(1)
         flags = ["--addr", f"{LOOPBACK}:{port}", "--user", "guard", "--pass", password]
         server = subprocess.Popen(
