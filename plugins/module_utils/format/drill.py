@@ -138,15 +138,11 @@ def texts_of(raw: t.Iterable[t.Any]) -> list[str]:
 
 
 def _cut(text: t.Any) -> str:
-    text = str(text).strip()
-    return text if len(text) <= _TEXT else f"{text[: _TEXT - 2]} …"
+    return fields.cut(text, _TEXT)
 
 
 def _text(value: t.Any) -> str:
-    text: str = fields.of_type(value, str)
-    if len(text) > _TEXT:
-        raise ValueError(f"a text of {len(text)} characters")
-    return text
+    return fields.text(value, _TEXT)
 
 
 def _list(value: t.Any) -> list[t.Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import typing as t
 
 from ..errors import IntegrityError
@@ -24,7 +23,7 @@ PREFIX = "fences"
 FORMAT = 1
 KIND = "guardops.qwen3guard fence"
 REASON_LENGTH = 2000  # characters
-_HOST_LENGTH = 255
+HOST_LENGTH = 255
 _LIMIT = 64 << 10  # bytes of one document
 
 
@@ -72,12 +71,6 @@ def is_id(text: t.Any) -> bool:
     return isinstance(text, str) and bool(snapshot_number(text))
 
 
-def cut(text: str, length: int = REASON_LENGTH) -> str:
-    """A text as a fence may have it."""
-    text = re.sub("[\ud800-\udfff]", "\ufffd", text.strip())
-    return text if len(text) <= length else f"{text[: length - 2]} …"
-
-
 def parse(data: bytes, where: str, instance: str, fence: str) -> Fence:
     """The fence in ``data``, which must be the one of that id; `IntegrityError` otherwise."""
     try:
@@ -95,20 +88,13 @@ def parse(data: bytes, where: str, instance: str, fence: str) -> Fence:
         return Fence(
             instance=instance,
             fence=fence,
-            host=_text(raw["host"], _HOST_LENGTH),
+            host=fields.text(raw["host"], HOST_LENGTH),
             created=fields.time(raw["created"]),
-            reason=_text(raw["reason"], REASON_LENGTH),
+            reason=fields.text(raw["reason"], REASON_LENGTH),
             newest={layer: _snapshot(newest[layer]) for layer in LAYERS},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(where, "a complete fence", f"fields that do not fit ({error!r:.200})") from error
-
-
-def _text(value: t.Any, length: int) -> str:
-    text: str = fields.of_type(value, str)
-    if len(text) > length:
-        raise ValueError(f"a text of {len(text)} characters")
-    return text
 
 
 def _snapshot(value: t.Any) -> str:

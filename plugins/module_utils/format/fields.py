@@ -44,6 +44,19 @@ def of_type(value: t.Any, kind: type) -> t.Any:
     return value
 
 
+def text(value: t.Any, length: int) -> str:
+    """A text of so many characters at most."""
+    if not isinstance(value, str) or len(value) > length:
+        raise ValueError(f"{value!r:.80}")
+    return value
+
+
+def cut(value: t.Any, length: int) -> str:
+    """As a text that ``text`` takes, and that can be stored: cut where it is too long."""
+    found = re.sub("[\ud800-\udfff]", "\ufffd", str(value).strip())
+    return found if len(found) <= length else f"{found[: length - 2]} …"
+
+
 def count(value: t.Any) -> int:
     """A whole number from 0 on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:

@@ -16,7 +16,8 @@ import socket
 import typing as t
 
 from ..errors import GuardError, StoreError
-from ..format.fence import Fence, cut, is_id, object_name, parse, rank
+from ..format import fields
+from ..format.fence import HOST_LENGTH, REASON_LENGTH, Fence, is_id, object_name, parse, rank
 from ..format.manifest import LAYERS, new_snapshot_id
 from ..format.repository import Repository
 from . import fences
@@ -56,9 +57,9 @@ def _take_over(session: Session, reason: str) -> Outcome:
     fence = Fence(
         instance=repository.instance,
         fence=_next_id(repository, [newest, mine]),
-        host=cut(socket.gethostname(), 255),
+        host=fields.cut(socket.gethostname(), HOST_LENGTH),
         created=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        reason=cut(reason),
+        reason=fields.cut(reason, REASON_LENGTH),
         newest=_newest(repository),
     )
     _store(repository, fence)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.errors import IntegrityError
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.format import fence as fences
+from ansible_collections.guardops.qwen3guard.plugins.module_utils.format import fields
 from ansible_collections.guardops.qwen3guard.plugins.module_utils.format.fence import Fence
 
 SAMPLE = Fence(
@@ -124,5 +125,9 @@ def test_anything_anywhere_is_a_fence_or_refused(data: st.DataObject) -> None:
 
 
 def test_texts_are_cut_to_what_readers_take() -> None:
-    made = dataclasses.replace(SAMPLE, reason=fences.cut("y" * 9000 + "\ud800"), host=fences.cut("\udfffx" * 300, 255))
+    made = dataclasses.replace(
+        SAMPLE,
+        reason=fields.cut("y" * 9000 + "\ud800", fences.REASON_LENGTH),
+        host=fields.cut("\udfffx" * 300, fences.HOST_LENGTH),
+    )
     assert fences.parse(made.to_bytes(), "store:x", "guard-01", made.fence) == made
